@@ -1,0 +1,132 @@
+"""Configs are frozen dataclasses; this file turns them into plain dicts (JSON) and back, strictly.
+
+A field whose type is a union of config classes is a choice of part: the dict carries the part's name under
+``"type"`` (``FilmConfig`` -> ``"film"``). The union is the registry: nothing else lists the parts.
+"""
+
+import re
+import types
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def unknown(what: str, value: object, options: Iterable[str]) -> ValueError:
+    """The error for a name that is not among ``options``: the value, the choices, and the nearest one."""
+    names = sorted(options)
+    near = get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"no {what} {str(value)!r}; choose one of {names}.{hint}")
+
+
+def part_name(cls: type) -> str:
+    """``CrossAttentionConfig`` -> ``cross_attention``: the one word that names a part everywhere."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()
+
+
+def members(union: Any) -> dict[str, type]:
+    """The parts of a union (or of a single config class) by name."""
+    classes = get_args(union) or (union,)
+    return {part_name(cls): cls for cls in classes if cls is not type(None)}
+
+
+def to_dict(config: Any) -> Any:
+    """A config as plain dicts, lists and scalars; parts of a union carry their name under ``"type"``."""
+    if is_dataclass(config) and not isinstance(config, type):
+        hints = get_type_hints(type(config))
+        result: dict[str, Any] = {}
+        for field in fields(config):
+            value = to_dict(getattr(config, field.name))
+            if isinstance(value, dict) and _is_choice(hints[field.name]):
+                value = {"type": part_name(type(getattr(config, field.name))), **value}
+            result[field.name] = value
+        return result
+    if isinstance(config, dict):
+        return {key: to_dict(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [to_dict(value) for value in config]
+    return config
+
+
+def from_dict(cls: type[T], data: Any, where: str = "") -> T:
+    """Build ``cls`` from plain data.
+
+    Raises:
+        ValueError: a field that does not exist, a part that does not exist, or a value of the wrong type;
+            the message names the path, the value and the choices.
+    """
+    return _build(cls, data, where or part_name(cls))
+
+
+def _build(hint: Any, data: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build_dataclass(hint, data, where)
+    if hint is Any:
+        return data
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _build_union(hint, arguments, data, where)
+    if origin is Literal:
+        if data not in arguments:
+            raise ValueError(f"{where}: {unknown('value', data, map(str, arguments))}")
+        return data
+    if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise _wrong(where, data, "a list")
+        inner = arguments[:1] * len(data) if arguments[-1] is Ellipsis else arguments
+        if len(inner) != len(data):
+            raise _wrong(where, data, f"a list of {len(inner)} values")
+        return tuple(_build(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(inner, data, strict=True)))
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise _wrong(where, data, "a table of names and values")
+        return {key: _build(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, hint) or (isinstance(data, bool) and hint is not bool):
+        raise _wrong(where, data, hint.__name__)
+    return data
+
+
+def _build_dataclass(cls: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise _wrong(where, data, f"the fields of {cls.__name__}")
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    for key in data:
+        if key not in names and key != "type":
+            raise ValueError(f"{where}: {unknown('field', key, names)}")
+    try:
+        return cls(**{name: _build(hints[name], data[name], f"{where}.{name}") for name in names if name in data})
+    except TypeError as error:  # a required field is absent
+        raise ValueError(f"{where}: {str(error).split('() ')[-1]}") from error
+
+
+def _build_union(hint: Any, arguments: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data is None and type(None) in arguments:
+        return None
+    if _is_choice(hint) and isinstance(data, dict):
+        parts = members(hint)
+        if data.get("type") not in parts:
+            raise ValueError(f"{where}: {unknown('part', data.get('type'), parts)}")
+        return _build_dataclass(parts[data["type"]], data, where)
+    failures = []
+    for kind in arguments:
+        try:
+            return _build(kind, data, where)
+        except ValueError as error:
+            failures.append(str(error))
+    raise ValueError(failures[-1])
+
+
+def _is_choice(hint: Any) -> bool:
+    """A union of config classes (``None`` may be among them)."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return get_origin(hint) in (Union, types.UnionType) and bool(kinds) and all(map(is_dataclass, kinds))
+
+
+def _wrong(where: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{where}: {value!r} is {type(value).__name__}; expected {expected}")
