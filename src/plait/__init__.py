@@ -1,8 +1,8 @@
 """Plait: vision-language-action policies, with the fusion of the modalities as a swappable, measurable choice.
 
-    import plait
-    policy = plait.load("runs/quickstart")
-    action = policy.act({"front": image, "wrist": image}, "pick up the red ball", state)
+import plait
+policy = plait.load("runs/quickstart")
+action = policy.act({"front": image, "wrist": image}, "pick up the red ball", state)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -79,7 +79,9 @@ def _build(hint: Any, data: Any, where: str) -> Any:
         inner = arguments[:1] * len(data) if arguments[-1] is Ellipsis else arguments
         if len(inner) != len(data):
             raise _wrong(where, data, f"a list of {len(inner)} values")
-        return tuple(_build(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(inner, data, strict=True)))
+        return tuple(
+            _build(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(inner, data, strict=True))
+        )
     if origin is dict:
         if not isinstance(data, dict):
             raise _wrong(where, data, "a table of names and values")

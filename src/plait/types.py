@@ -5,10 +5,11 @@ Everything is batched. ``True`` in a mask means *valid*, everywhere. A modality 
 """
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -24,6 +25,11 @@ def camera_modality(camera: str) -> str:
 
 def is_camera(modality: str) -> bool:
     return modality.startswith(CAMERA_PREFIX)
+
+
+def module_name(modality: str) -> str:
+    """The modality's name inside a module's parameters, which cannot hold a dot."""
+    return modality.replace(".", "_")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class Tokens:
         """The data with masked positions set to zero (``where``, not a product: 0 * NaN is NaN)."""
         return torch.where(self.mask[..., None], self.data, 0.0)
 
+    def as_map(self) -> Float[Tensor, "b d rows columns"]:
+        """The cleaned data of image tokens as a feature map."""
+        assert self.grid is not None, "only tokens with a grid tile an image"
+        return rearrange(self.cleaned(), "b (rows columns) d -> b d rows columns", rows=self.grid[0])
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -55,6 +66,26 @@ class Fused:
     tokens: Tokens
     losses: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     reads: dict[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FusionPart(Protocol):
+    """What a fusion module offers: groups of tokens in, by modality; few fused tokens out."""
+
+    shape: Shape
+
+    def __call__(self, groups: dict[str, Tokens], reads: bool = False) -> Fused: ...
+
+
+@runtime_checkable
+class HeadPart(Protocol):
+    """What a head offers, in normalised units."""
+
+    def loss(
+        self, tokens: Tokens, action: Float[Tensor, "b horizon a"], mask: Bool[Tensor, "b horizon"]
+    ) -> Float[Tensor, ""]: ...
+
+    def act(self, tokens: Tokens) -> Float[Tensor, "b horizon a"]: ...
 
 
 @dataclass(frozen=True)
@@ -160,6 +191,14 @@ class Spec:
         """Every modality that this embodiment can deliver, cameras first."""
         return (*map(camera_modality, self.cameras), *([STATE] if self.state else []), INSTRUCTION)
 
+    @property
+    def position(self) -> tuple[int, ...] | None:
+        """Where the hand's x, y, z stand in the state, or None when the state does not name them."""
+        try:
+            return tuple(self.state.index(axis) for axis in ("x", "y", "z"))
+        except ValueError:
+            return None
+
     def resized(self, size: int) -> "Spec":
         """The same embodiment seen through square images of ``size`` pixels."""
         return replace(self, cameras={camera: (size, size) for camera in self.cameras})
@@ -191,3 +230,7 @@ def _missing(what: str, wanted: Any, available: Any, mine: str, theirs: str) -> 
 
 def _show(value: Any) -> str:
     return f"{len(value)} entries ({', '.join(map(str, value))})" if isinstance(value, tuple) else repr(value)
+
+
+# torch.export takes dataclasses only when it knows them.
+torch.export.register_dataclass(Inputs)

@@ -1,0 +1,130 @@
+"""A policy on disk: one folder with config.json, model.safetensors and tokenizer.json. Nothing is ever unpickled."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from plait.config import from_dict, to_dict
+from plait.encoders.tokenizer import Tokenizer
+from plait.policy import Policy, PolicyConfig
+from plait.types import Spec
+
+FORMAT_VERSION = 1
+CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CHECKPOINTS = "checkpoints"  # where a run folder keeps its checkpoints, by step
+
+
+def save(
+    policy: Policy,
+    folder: Path | str,
+    provenance: dict[str, Any] | None = None,
+    extra: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a checkpoint. It appears under its name only when it is complete.
+
+    Args:
+        policy: what to save; its parameters and buffers are written as they are.
+        folder: where; an existing checkpoint there is replaced.
+        provenance: anything JSON can hold that tells how the policy came to be.
+        extra: writes further files into the same folder before it appears.
+    """
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+        save_file(state, temporary / MODEL)
+        policy.tokenizer.save(temporary / TOKENIZER)
+        description = {
+            "format_version": FORMAT_VERSION,
+            "policy": to_dict(policy.config),
+            "spec": to_dict(policy.spec),
+            "provenance": provenance or {},
+        }
+        (temporary / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if extra:
+            extra(temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def load(path: Path | str) -> Policy:
+    """The policy of a checkpoint folder, or of a run folder's newest checkpoint, in evaluation mode on the CPU.
+
+    Raises:
+        ValueError: there is no checkpoint, it is newer than this version of plait, or its files do not fit together.
+    """
+    folder = find(path)
+    description = describe(folder)
+    config = from_dict(PolicyConfig, description["policy"], "policy")
+    spec = from_dict(Spec, description["spec"], "spec")
+    try:
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        state = load_file(folder / MODEL)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"checkpoint {folder}: a file is missing or damaged ({error}); copy the folder again"
+        ) from error
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise ValueError(f"checkpoint {folder}: {TOKENIZER} is missing or damaged ({error})") from error
+    policy = config.build(spec, tokenizer, pretrained=False)
+    _check_fit(policy, state, folder)
+    policy.load_state_dict(state)
+    return policy.eval()
+
+
+def find(path: Path | str) -> Path:
+    """The checkpoint folder that ``path`` names: itself, or the newest one of a run folder."""
+    path = Path(path)
+    if (path / CONFIG).is_file():
+        return path
+    steps = sorted(step for step in (path / CHECKPOINTS).glob("[0-9]*") if (step / CONFIG).is_file())
+    if steps:
+        return steps[-1]
+    what = "does not exist" if not path.exists() else f"holds neither {CONFIG} nor {CHECKPOINTS}/"
+    raise ValueError(f"checkpoint {path}: {what}; give a folder that `plait train` wrote")
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What config.json says, once its version is known to be readable."""
+    try:
+        description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        version = int(description["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint {folder}: {CONFIG} is not a plait config ({error})") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"checkpoint {folder}: format version {version}, this plait reads up to {FORMAT_VERSION}; upgrade plait"
+        )
+    return description
+
+
+def fingerprint(path: Path | str) -> str:
+    """A short hash of the weights, to name in an evaluation's protocol."""
+    with (find(path) / MODEL).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _check_fit(policy: Policy, state: dict[str, Any], folder: Path) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"checkpoint {folder}: {MODEL} does not fit {CONFIG}: {len(wrong)} tensors differ, for example {name!r} "
+            f"is {found.get(name, 'missing')} where the config wants {wanted.get(name, 'none')}"
+        )

@@ -1,0 +1,1 @@
+"""Encoders: ``Inputs`` -> one group of ``Tokens`` per modality."""

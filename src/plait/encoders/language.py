@@ -1,0 +1,82 @@
+"""Language encoders: word numbers in, one token per word out. Padding takes no part."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from plait.nn.transformer import TransformerLayer
+from plait.types import Shape, Tokens
+
+
+@dataclass(frozen=True)
+class LstmConfig:
+    """Word embedding and a one-directional LSTM.
+
+    Attributes:
+        width: of the embedding and of each token.
+        layers: of the LSTM.
+    """
+
+    width: int = 64
+    layers: int = 1
+
+    def build(self, vocabulary: int, length: int) -> "LstmEncoder":
+        return LstmEncoder(vocabulary, length, self.width, self.layers)
+
+
+@dataclass(frozen=True)
+class TextTransformerConfig:
+    """Word and position embeddings and a small bidirectional transformer.
+
+    Attributes:
+        width: of the embedding and of each token.
+        layers: number of transformer layers.
+        heads: attention heads; must divide ``width``.
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+
+    def build(self, vocabulary: int, length: int) -> "TextTransformer":
+        return TextTransformer(vocabulary, length, self.width, self.layers, self.heads)
+
+
+Language = LstmConfig | TextTransformerConfig
+
+
+class LstmEncoder(nn.Module):
+    """Sentences are padded on the right and the LSTM reads left to right, so padding cannot reach a word.
+
+    That needs no packing: shapes stay fixed, and the encoder compiles and exports.
+    """
+
+    def __init__(self, vocabulary: int, length: int, width: int = 64, layers: int = 1):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        self.lstm = nn.LSTM(width, width, layers, batch_first=True)
+        self.shape = Shape(length, width)
+
+    def forward(self, words: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Tokens:
+        hidden, _ = self.lstm(self.embedding(words))
+        return Tokens(hidden, mask)
+
+
+class TextTransformer(nn.Module):
+    """Every word sees every other word of its sentence."""
+
+    def __init__(self, vocabulary: int, length: int, width: int = 64, layers: int = 2, heads: int = 4):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.shape = Shape(length, width)
+
+    def forward(self, words: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Tokens:
+        x = self.embedding(words) + self.position
+        for layer in self.layers:
+            x = layer(x, mask)
+        return Tokens(self.norm(x), mask)

@@ -1,0 +1,50 @@
+"""All encoders of a policy together: inputs in, one group of tokens per modality out."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from plait.types import INSTRUCTION, STATE, Inputs, Shape, Tokens, camera_modality, module_name
+
+
+class ObservationEncoder(nn.Module):
+    """Encodes every modality on its own and replaces what is absent by a learned token.
+
+    Args:
+        cameras: camera -> vision encoder, a module that declares its output in ``shape``.
+        language: encoder of the instruction, likewise.
+        state: encoder of the robot's state, likewise; None when the embodiment has none.
+    """
+
+    def __init__(self, cameras: dict[str, Any], language: Any, state: Any | None):
+        super().__init__()
+        self.cameras, self.language, self.state = nn.ModuleDict(cameras), language, state
+        shapes = {camera_modality(name): encoder.shape for name, encoder in cameras.items()}
+        if state is not None:
+            shapes[STATE] = state.shape
+        self.shapes: dict[str, Shape] = shapes | {INSTRUCTION: language.shape}
+        self.absent = nn.ParameterDict(
+            {module_name(name): 0.02 * torch.randn(shape.dim) for name, shape in self.shapes.items()}
+        )
+
+    def forward(self, inputs: Inputs) -> dict[str, Tokens]:
+        groups = {camera_modality(name): encode(inputs.images[name]) for name, encode in self.cameras.items()}
+        if self.state is not None:
+            present = inputs.present[STATE][:, None]  # cleaned before use: a NaN here would reach the weights' gradient
+            groups[STATE] = self.state(torch.where(present, inputs.state, 0.0))
+        groups[INSTRUCTION] = self.language(inputs.words, inputs.word_mask)
+        return {
+            name: _replace_absent(tokens, inputs.present[name], self.absent[module_name(name)])
+            for name, tokens in groups.items()
+        }
+
+
+def _replace_absent(tokens: Tokens, present: Bool[Tensor, " b"], absent: Tensor) -> Tokens:
+    """Where a modality is absent, its learned token stands at position 0 and every other position is masked."""
+    here = present[:, None]
+    first = torch.arange(tokens.mask.shape[1], device=present.device) == 0
+    mask = torch.where(here, tokens.mask, first)
+    placeholder = first[:, None] * absent.to(tokens.data.dtype)
+    return Tokens(torch.where(here[..., None], tokens.data, placeholder), mask, tokens.grid)

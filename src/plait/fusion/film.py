@@ -1,0 +1,110 @@
+"""FiLM fusion: the words modulate the image features, from the first layer on."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plait.nn.film import FiLM
+from plait.nn.pooling import masked_mean
+from plait.nn.readout import ReadoutName, readout
+from plait.types import INSTRUCTION, Fused, Shape, Tokens, is_camera, module_name
+
+
+@dataclass(frozen=True)
+class FilmConfig:
+    """Residual stages on each camera's grid, every block modulated by the pooled words.
+
+    Attributes:
+        stages: channels of each stage; every stage after the first halves the grid.
+        depth: residual blocks per stage.
+        readout: how a grid becomes one token.
+        width: of each fused token.
+    """
+
+    stages: tuple[int, ...] = (48,)
+    depth: int = 1
+    readout: ReadoutName = "flatten"
+    width: int = 256
+
+    def build(self, groups: dict[str, Shape]) -> "Film":
+        return Film(groups, self.stages, self.depth, self.readout, self.width)
+
+
+class Film(nn.Module):
+    """FiLM (Perez et al., https://arxiv.org/abs/1709.07871) as RT-1 uses it for robot instructions
+    (https://arxiv.org/abs/2212.06817), but from the first features on: words joined late are ignored.
+
+    One token per modality comes out: each camera's read-out, the state, and the pooled words.
+    """
+
+    def __init__(
+        self,
+        groups: dict[str, Shape],
+        stages: tuple[int, ...] = (48,),
+        depth: int = 1,
+        readout: ReadoutName = "flatten",
+        width: int = 256,
+    ):
+        super().__init__()
+        words = groups[INSTRUCTION].dim
+        towers = {
+            name: FilmTower(shape, words, stages, depth, readout, width)
+            for name, shape in groups.items()
+            if is_camera(name)
+        }
+        self.cameras = nn.ModuleDict({module_name(name): tower for name, tower in towers.items()})
+        self.others = nn.ModuleDict(
+            {name: nn.Linear(shape.dim, width) for name, shape in groups.items() if not is_camera(name)}
+        )
+        self.shape = Shape(len(groups), width)
+
+    def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
+        words = masked_mean(groups[INSTRUCTION])
+        tokens = [
+            self.cameras[module_name(name)](group, words) if is_camera(name) else self.others[name](masked_mean(group))
+            for name, group in groups.items()
+        ]
+        data = torch.stack(tokens, dim=1)
+        return Fused(Tokens(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device)))
+
+
+class FilmTower(nn.Module):
+    """One camera: FiLM at once, then residual blocks with FiLM, then the read-out."""
+
+    def __init__(
+        self, shape: Shape, condition: int, stages: tuple[int, ...], depth: int, readout_name: ReadoutName, width: int
+    ):
+        super().__init__()
+        assert shape.grid is not None, "FiLM needs a grid of image tokens"
+        self.first = FiLM(condition, shape.dim)
+        blocks, channels, grid = [], shape.dim, shape.grid
+        for index, stage in enumerate(stages):
+            for repeat in range(depth):
+                stride = 2 if index > 0 and repeat == 0 else 1
+                blocks.append(FilmBlock(channels, stage, condition, stride))
+                channels, grid = stage, ((grid[0] - 1) // stride + 1, (grid[1] - 1) // stride + 1)
+        self.blocks = nn.ModuleList(blocks)
+        self.readout = readout(readout_name, channels, grid, width)
+
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b w"]) -> Float[Tensor, "b d"]:
+        x = self.first(tokens.as_map(), condition).relu()
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.readout(x)
+
+
+class FilmBlock(nn.Module):
+    """Convolution, norm, FiLM, added to the input."""
+
+    def __init__(self, channels: int, out: int, condition: int, stride: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out)
+        self.film = FiLM(condition, out)
+        same = stride == 1 and channels == out
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c rows columns"], condition: Float[Tensor, "b w"]) -> Tensor:
+        return (self.shortcut(x) + self.film(self.norm(self.convolution(x)), condition)).relu()

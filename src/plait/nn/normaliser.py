@@ -1,0 +1,32 @@
+"""Normalisation that travels with the checkpoint."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+SMALLEST_STD = 1e-4  # below this an entry is constant in the data; dividing by it would amplify noise
+
+
+class Normaliser(nn.Module):
+    """Standardises the last axis with a dataset's mean and standard deviation, held in buffers.
+
+    An entry that never changes in the dataset is only centred.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]):
+        super().__init__()
+        self.register_buffer("mean", mean.float().clone())
+        self.register_buffer("std", torch.where(std < SMALLEST_STD, 1.0, std.float()))
+
+    @classmethod
+    def identity(cls, dim: int) -> "Normaliser":
+        return cls(torch.zeros(dim), torch.ones(dim))
+
+    def normalise(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        return (x - self.mean) / self.std
+
+    def denormalise(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        return x * self.std + self.mean

@@ -1,0 +1,19 @@
+"""Fixed position features for grids."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def grid_positions(grid: tuple[int, int], dim: int) -> Float[Tensor, "n d"]:
+    """Two-dimensional sine and cosine positions, row by row (https://arxiv.org/abs/2010.11929, appendix D.4).
+
+    Raises:
+        ValueError: ``dim`` is not a multiple of 4 (sine and cosine, for rows and for columns).
+    """
+    if dim % 4:
+        raise ValueError(f"grid positions: width {dim} is not a multiple of 4")
+    frequency = 10_000 ** -torch.linspace(0, 1, dim // 4)
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)

@@ -1,0 +1,23 @@
+"""A pre-norm transformer encoder over masked tokens."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from plait.nn.attention import Attention
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and a GELU MLP, each with a pre-normalised residual (https://arxiv.org/abs/2002.04745)."""
+
+    def __init__(self, dim: int, heads: int, expansion: int = 4, dropout: float = 0.0):
+        super().__init__()
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads, dropout=dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, expansion * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * dim, dim)
+        )
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        normed = self.attention_norm(x)
+        x = x + self.attention(normed, normed, mask)
+        return x + self.mlp(self.mlp_norm(x))

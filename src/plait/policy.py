@@ -1,0 +1,258 @@
+"""The policy: encoders, fusion and head, and the normalisation that travels with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plait.data.images import resize
+from plait.encoders.language import Language, LstmConfig
+from plait.encoders.observation import ObservationEncoder
+from plait.encoders.state import StateConfig
+from plait.encoders.tokenizer import Tokenizer
+from plait.encoders.vision import PatchConfig, Vision
+from plait.fusion import FilmConfig, Fusion
+from plait.heads import Head, RegressionConfig
+from plait.heads.grasp import GraspConfig, GraspHead
+from plait.nn.normaliser import Normaliser
+from plait.types import (
+    INSTRUCTION,
+    STATE,
+    Batch,
+    Fused,
+    FusionPart,
+    HeadPart,
+    Inputs,
+    Observation,
+    Spec,
+    camera_modality,
+)
+
+Statistics = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Everything that defines a policy besides its embodiment; each part is swapped by one word.
+
+    Attributes:
+        image_size: every camera's picture is resized to this square, in pixels.
+        action_horizon: length of the predicted chunk, in control steps.
+        execute: control steps that are run before replanning, 1 to ``action_horizon``.
+        vision, language, state, fusion, head: the parts.
+        grasp: the auxiliary head, or None.
+    """
+
+    image_size: int = 64
+    action_horizon: int = 8
+    execute: int = 4
+    vision: Vision = field(default_factory=PatchConfig)
+    language: Language = field(default_factory=LstmConfig)
+    state: StateConfig = field(default_factory=StateConfig)
+    fusion: Fusion = field(default_factory=FilmConfig)
+    head: Head = field(default_factory=RegressionConfig)
+    grasp: GraspConfig | None = field(default_factory=GraspConfig)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.execute <= self.action_horizon:
+            raise ValueError(f"execute: {self.execute} is not between 1 and action_horizon ({self.action_horizon})")
+        if self.image_size < 8:
+            raise ValueError(f"image_size: {self.image_size} pixels is too small; at least 8")
+
+    def build(
+        self, spec: Spec, tokenizer: Tokenizer, statistics: Statistics | None = None, pretrained: bool = True
+    ) -> "Policy":
+        """Compose the parts for one embodiment.
+
+        Args:
+            spec: cameras, state and actions of the data.
+            tokenizer: built from the data's sentences.
+            statistics: mean and std of ``observation.state`` and ``action``; identity when omitted.
+            pretrained: False skips pretrained weights, for a checkpoint that is about to be loaded.
+        """
+        size = (self.image_size, self.image_size)
+        encoder = ObservationEncoder(
+            {camera: self.vision.build(size, pretrained) for camera in spec.cameras},
+            self.language.build(len(tokenizer.vocabulary), tokenizer.length),
+            self.state.build(len(spec.state)) if spec.state else None,
+        )
+        fusion = self.fusion.build(encoder.shapes)
+        head = self.head.build(fusion.shape, self.action_horizon, len(spec.actions))
+        grasp = self.grasp.build(fusion.shape) if self.grasp and spec.position else None
+        normalise_state = _normaliser(statistics, "observation.state", len(spec.state))
+        normalise_action = _normaliser(statistics, "action", len(spec.actions))
+        return Policy(self, spec, tokenizer, encoder, fusion, head, grasp, normalise_state, normalise_action)
+
+
+class Policy(nn.Module):
+    """Images, words and state in; a chunk of actions out."""
+
+    fusion: FusionPart
+    head: HeadPart
+    grasp: GraspHead | None
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        spec: Spec,
+        tokenizer: Tokenizer,
+        encoder: ObservationEncoder,
+        fusion: FusionPart,
+        head: HeadPart,
+        grasp: GraspHead | None,
+        normalise_state: Normaliser,
+        normalise_action: Normaliser,
+    ):
+        super().__init__()
+        self.config, self.spec, self.tokenizer = config, spec, tokenizer
+        self.encoder, self.fusion, self.head, self.grasp = encoder, fusion, head, grasp
+        self.normalise_state, self.normalise_action = normalise_state, normalise_action
+
+    @property
+    def horizon(self) -> int:
+        return self.config.action_horizon
+
+    @property
+    def device(self) -> torch.device:
+        return self.normalise_action.mean.device
+
+    def prepare(self, observation: Observation) -> Inputs:
+        """Turn raw values into tensors: resize, tokenise, and note what is absent. The device is left alone.
+
+        Raises:
+            ValueError: a state of another size, or an instruction that is too long.
+        """
+        rows = len(observation)
+        present = {name: _flags(observation.present.get(name), rows) for name in self.spec.modalities}
+        images = {}
+        for camera in self.spec.cameras:
+            name = camera_modality(camera)
+            images[camera], present[name] = self._prepare_image(observation.images.get(camera), present[name])
+        state, present_state = self._prepare_state(observation.state, rows)
+        if STATE in present:
+            present[STATE] = present[STATE] & present_state
+        words, word_mask = self.tokenizer.encode(observation.instruction)
+        present[INSTRUCTION] = present[INSTRUCTION] & word_mask.any(dim=1)
+        return Inputs(images, state, words, word_mask, present)
+
+    def fuse(self, inputs: Inputs, reads: bool = False) -> Fused:
+        """Encode and fuse. ``reads=True`` also returns what the fusion looked at (attention weights, gates)."""
+        normalised = self.normalise_state.normalise(inputs.state) if STATE in inputs.present else inputs.state
+        inputs = Inputs(inputs.images, normalised, inputs.words, inputs.word_mask, inputs.present)
+        return self.fusion(self.encoder(inputs), reads)
+
+    def forward(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
+        """The chunk of actions in the units of the ``Spec``."""
+        return self.normalise_action.denormalise(self.head.act(self.fuse(inputs).tokens).float())
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The loss under ``"loss"``, and its parts under their names."""
+        fused = self.fuse(batch.inputs)
+        action = self.normalise_action.normalise(batch.action)
+        parts = {"action": self.head.loss(fused.tokens, action, batch.action_mask), **fused.losses}
+        total = torch.stack(list(parts.values())).sum()
+        if self.grasp is not None and self.config.grasp is not None and batch.grasp is not None:
+            parts["grasp"] = self._grasp_loss(self.grasp, fused, batch)
+            total = total + self.config.grasp.weight * parts["grasp"]
+        return {"loss": total, **parts}
+
+    def _grasp_loss(self, head: GraspHead, fused: Fused, batch: Batch) -> Float[Tensor, ""]:
+        assert batch.grasp is not None and batch.grasp_mask is not None
+        hand = list(self.spec.position or ())
+        target = (batch.grasp - self.normalise_state.mean[hand]) / self.normalise_state.std[hand]
+        return head.loss(fused.tokens, target, batch.grasp_mask)
+
+    @torch.inference_mode()
+    def predict(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
+        """``forward`` on the policy's device, without gradients."""
+        return self(inputs.to(self.device))
+
+    def act(self, images: Mapping[str, Any], instruction: str, state: Any = None) -> "Action":
+        """One moment in, one named action out.
+
+        Args:
+            images: camera -> uint8 ``[height, width, 3]``, RGB. A camera that is left out is treated as absent.
+            instruction: what to do, in plain words; ``""`` for none.
+            state: float ``[s]`` in the units of ``spec``, or None when it is not measured.
+        """
+        for camera in images:
+            if camera not in self.spec.cameras:
+                raise ValueError(f"image: no camera {camera!r}; this policy sees {sorted(self.spec.cameras)}")
+        batched = {camera: np.asarray(image)[None] for camera, image in images.items()}
+        batched_state = None if state is None else np.asarray(state, dtype=np.float32)[None]
+        was_training = self.training
+        chunk = self.eval().predict(self.prepare(Observation(batched, batched_state, [instruction])))
+        self.train(was_training)
+        return Action(chunk[0].cpu().numpy(), self.spec)
+
+    def _prepare_image(self, image: Any, present: Tensor) -> tuple[Tensor, Tensor]:
+        size = (self.config.image_size, self.config.image_size)
+        if image is None:
+            return torch.zeros(len(present), *size, 3, dtype=torch.uint8), torch.zeros_like(present)
+        tensor = torch.as_tensor(image)
+        if tensor.ndim != 4 or tensor.shape[-1] != 3 or tensor.dtype != torch.uint8:
+            raise ValueError(
+                f"image of shape {tuple(tensor.shape[1:])}, {tensor.dtype}: expected [height, width, 3], torch.uint8"
+            )
+        return resize(tensor, size), present
+
+    def _prepare_state(self, state: Any, rows: int) -> tuple[Tensor, Tensor]:
+        entries = len(self.spec.state)
+        if state is None:
+            return torch.zeros(rows, entries), torch.zeros(rows, dtype=torch.bool)
+        tensor = torch.as_tensor(state, dtype=torch.float32)
+        if tensor.shape[-1] != entries:
+            names = ", ".join(self.spec.state)
+            raise ValueError(f"state of {tensor.shape[-1]} entries: this policy was trained with {entries} ({names})")
+        return tensor, torch.ones(rows, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Action:
+    """A chunk of actions of one robot; the named parts are those of its first step.
+
+    Attributes:
+        chunk: float ``[horizon, a]``, in the units of ``spec``.
+        spec: names and conventions of the entries.
+    """
+
+    chunk: np.ndarray
+    spec: Spec
+
+    @property
+    def named(self) -> dict[str, float]:
+        """Every entry of the first step by its name."""
+        return dict(zip(self.spec.actions, map(float, self.chunk[0]), strict=True))
+
+    @property
+    def position(self) -> np.ndarray | None:
+        """x, y, z, or None when the embodiment does not name them."""
+        return self._entries(("x", "y", "z"))
+
+    @property
+    def rotation(self) -> np.ndarray | None:
+        """The three rotation entries after the position, in the convention of ``spec.rotation``."""
+        return self._entries(("rx", "ry", "rz"))
+
+    @property
+    def gripper(self) -> float | None:
+        """The gripper command; its sign is ``spec.gripper``."""
+        return self.named.get("gripper")
+
+    def _entries(self, names: tuple[str, ...]) -> np.ndarray | None:
+        named = self.named
+        return np.array([named[name] for name in names]) if all(name in named for name in names) else None
+
+
+def _flags(value: Any, rows: int) -> Tensor:
+    return torch.ones(rows, dtype=torch.bool) if value is None else torch.as_tensor(value, dtype=torch.bool)
+
+
+def _normaliser(statistics: Statistics | None, feature: str, entries: int) -> Normaliser:
+    if statistics is None or not entries:
+        return Normaliser.identity(entries)
+    return Normaliser(statistics[feature]["mean"], statistics[feature]["std"])

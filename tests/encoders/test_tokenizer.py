@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from plait.encoders.tokenizer import Tokenizer
+
+SENTENCES = ["pick up the red ball", "빨간 공을 집어줘"]
+
+
+def test_words_numbers_and_mask() -> None:
+    ids, mask = Tokenizer.build(SENTENCES).encode(["Pick up the RED cube!", "", "빨간 공을 집어줘"])
+    assert ids.shape == (3, 16)
+    assert mask.sum(1).tolist() == [6, 0, 3]  # the exclamation mark is a token of its own
+    assert ids[0, :6].tolist()[4:] == [1, 1], "cube and ! were never seen"
+    assert not ids[~mask].any() and 1 not in ids[2].tolist()
+
+
+def test_unknown_words_are_named() -> None:
+    assert Tokenizer.build(SENTENCES).unknown_words("pick up the violet ball") == ["violet"]
+
+
+def test_composed_and_decomposed_hangul_are_the_same_words() -> None:
+    import unicodedata
+
+    tokenizer = Tokenizer.build(SENTENCES)
+    assert tokenizer.unknown_words(unicodedata.normalize("NFD", SENTENCES[1])) == []
+
+
+def test_a_sentence_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="17 words, at most 16"):
+        Tokenizer.build(SENTENCES).encode(["red " * 17])
+
+
+def test_saved_and_loaded_it_encodes_the_same(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.build([*SENTENCES, "a " * 20])
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.length == tokenizer.length == 24
+    assert loaded.encode(SENTENCES)[0].equal(tokenizer.encode(SENTENCES)[0])
+    with pytest.raises(ValueError, match="25 words"):  # truncation in the file must not cut sentences silently
+        loaded.encode(["a " * 25])

@@ -1,0 +1,66 @@
+"""Small policies and observations that several tests build."""
+
+from typing import Any
+
+import torch
+
+from plait.config import members
+from plait.encoders.language import Language
+from plait.encoders.tokenizer import Tokenizer
+from plait.encoders.vision import TimmConfig, Vision
+from plait.fusion import Fusion
+from plait.heads import Head
+from plait.policy import Policy, PolicyConfig
+from plait.types import Batch, Observation, Spec
+
+UNIONS = {"vision": Vision, "language": Language, "fusion": Fusion, "head": Head}
+SMALL = {"timm": TimmConfig(name="test_vit")}  # members whose defaults are too slow for a test
+SENTENCES = ["pick up the red ball", "put the green cube in the bowl", "빨간 공을 집어줘"]
+SPEC = Spec(
+    cameras={"front": (32, 32), "wrist": (32, 32)},
+    state=("x", "y", "z", "rx", "ry", "rz", "finger_left", "finger_right"),
+    actions=("x", "y", "z", "rx", "ry", "rz", "gripper"),
+    action_kind="delta",
+    gripper="positive_closes",
+    rate=10.0,
+)
+
+
+def part(field: str, name: str) -> Any:
+    """The config of one member of a union, small enough for a test."""
+    return SMALL.get(name) or members(UNIONS[field])[name]()
+
+
+# every member of every union once, with default neighbours
+SINGLE = {f"{field}={name}": {field: part(field, name)} for field, union in UNIONS.items() for name in members(union)}
+
+
+def small_policy(seed: int = 0, spec: Spec = SPEC, **config: object) -> Policy:
+    """An untrained policy at 32 pixels, in evaluation mode; batch-norm statistics are those of one random batch."""
+    torch.manual_seed(seed)
+    if isinstance(config.get("vision"), TimmConfig):
+        config.setdefault("image_size", 64)
+    policy = PolicyConfig(**({"image_size": 32} | config)).build(spec, Tokenizer.build(SENTENCES))
+    with torch.no_grad():
+        policy.train().loss(random_batch(policy, seed=seed))
+    return policy.eval()
+
+
+def random_observation(rows: int = 3, seed: int = 0, spec: Spec = SPEC, size: int = 32) -> Observation:
+    generator = torch.Generator().manual_seed(seed)
+    images = {
+        camera: torch.randint(0, 256, (rows, size, size, 3), dtype=torch.uint8, generator=generator)
+        for camera in spec.cameras
+    }
+    state = torch.randn(rows, len(spec.state), generator=generator) if spec.state else None
+    return Observation(images, state, [SENTENCES[i % len(SENTENCES)] for i in range(rows)])
+
+
+def random_batch(policy: Policy, rows: int = 3, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed + 1)
+    inputs = policy.prepare(random_observation(rows, seed, policy.spec))
+    action = torch.randn(rows, policy.horizon, len(policy.spec.actions), generator=generator)
+    mask = torch.arange(policy.horizon) < torch.arange(1, rows + 1)[:, None] * 3
+    return Batch(
+        inputs, action, mask, torch.randn(rows, 3, generator=generator), torch.tensor([True] * (rows - 1) + [False])
+    )

@@ -1,0 +1,126 @@
+"""The contract of every part: one policy per member of each union with default neighbours, and random combinations."""
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plait.checkpoint import load, save
+from plait.config import members
+from plait.policy import Policy
+from plait.types import Inputs, Tokens
+from policies import SINGLE, UNIONS, part, random_batch, random_observation, small_policy
+
+
+def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+    rng = random.Random(seed)
+    chosen = [{field: rng.choice(sorted(members(union))) for field, union in UNIONS.items()} for _ in range(count)]
+    return {"+".join(names.values()): {field: part(field, name) for field, name in names.items()} for names in chosen}
+
+
+@pytest.fixture(scope="module", params=SINGLE, ids=str)
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return small_policy(**SINGLE[request.param])
+
+
+def _with(inputs: Inputs, **changes: Any) -> Inputs:
+    return replace(inputs, **changes)
+
+
+def test_a_chunk_of_the_promised_shape(policy: Policy) -> None:
+    chunk = policy.predict(policy.prepare(random_observation(rows=3)))
+    assert chunk.shape == (3, policy.horizon, 7) and chunk.isfinite().all()
+
+
+def test_padding_changes_nothing_not_even_nan(policy: Policy) -> None:
+    inputs = policy.prepare(random_observation())
+    garbage = torch.where(inputs.word_mask, inputs.words, 3)
+    torch.testing.assert_close(policy.predict(_with(inputs, words=garbage)), policy.predict(inputs))
+
+    groups = policy.encoder(inputs)
+    poisoned = {n: Tokens(t.data.masked_fill(~t.mask[..., None], torch.nan), t.mask, t.grid) for n, t in groups.items()}
+    assert any(t.data.isnan().any() for t in poisoned.values())
+    clean, dirty = policy.fusion(groups).tokens, policy.fusion(poisoned).tokens
+    torch.testing.assert_close(dirty.cleaned(), clean.cleaned())
+    poisoned_head = Tokens(clean.data.masked_fill(~clean.mask[..., None], torch.nan), clean.mask)
+    torch.testing.assert_close(policy.head.act(poisoned_head), policy.head.act(clean))
+
+
+def test_a_missing_modality_is_an_ordinary_input_and_leaves_other_rows_alone(policy: Policy) -> None:
+    inputs = policy.prepare(random_observation())
+    whole = policy.predict(inputs)
+    for modality in policy.spec.modalities:
+        present = inputs.present | {modality: torch.tensor([False, True, True])}
+        state = inputs.state.clone()
+        state[0] = torch.nan if modality == "state" else state[0]
+        partial = policy.predict(_with(inputs, present=present, state=state))
+        assert partial.isfinite().all(), modality
+        torch.testing.assert_close(partial[1:], whole[1:])
+        assert not torch.allclose(partial[0], whole[0], atol=1e-6), f"{modality} has no influence"
+    nothing = {modality: torch.zeros(3, dtype=torch.bool) for modality in policy.spec.modalities}
+    assert policy.predict(_with(inputs, present=nothing)).isfinite().all()
+
+
+def test_what_an_absent_modality_holds_has_no_influence_on_the_gradient(policy: Policy) -> None:
+    batch = random_batch(policy)
+    state = batch.inputs.state.clone()
+    state[0] = torch.nan
+    inputs = _with(
+        batch.inputs, state=state, present=batch.inputs.present | {"state": torch.tensor([False, True, True])}
+    )
+    policy.zero_grad()
+    policy.loss(replace(batch, inputs=inputs))["loss"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in policy.parameters())
+
+
+def test_gradient_reaches_every_input_and_every_parameter(policy: Policy) -> None:
+    batch = random_batch(policy)
+    absent = {m: torch.tensor([False, True, True]) for m in policy.spec.modalities}
+    policy.zero_grad()
+    for present in (batch.inputs.present, absent):  # the absent tokens learn where something is absent
+        policy.loss(replace(batch, inputs=_with(batch.inputs, present=present)))["loss"].backward()
+    silent = [n for n, p in policy.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not silent
+
+    groups = {
+        name: Tokens(t.data.detach().requires_grad_(), t.mask, t.grid)
+        for name, t in policy.encoder(batch.inputs).items()
+    }
+    policy.head.loss(policy.fusion(groups).tokens, batch.action, batch.action_mask).backward()
+    assert all(tokens.data.grad.any() for tokens in groups.values())
+
+
+def test_what_the_fusion_reads_is_given_on_request_only(policy: Policy) -> None:
+    inputs = policy.prepare(random_observation())
+    with torch.no_grad():
+        quiet, reading = policy.fuse(inputs), policy.fuse(inputs, reads=True)
+    assert not quiet.reads
+    torch.testing.assert_close(reading.tokens.data, quiet.tokens.data)
+
+
+def test_saved_and_loaded_it_acts_the_same(policy: Policy, tmp_path: Any) -> None:
+    loaded = load(save(policy, tmp_path / "checkpoint"))
+    inputs = policy.prepare(random_observation())
+    assert torch.equal(loaded.predict(loaded.prepare(random_observation())), policy.predict(inputs))
+    assert loaded.config == policy.config and loaded.spec == policy.spec
+
+
+def test_every_part_compiles_in_one_graph_and_exports() -> None:
+    # in a process of its own, because the compiler cannot trace the shape checks that tests install
+    result = subprocess.run([sys.executable, Path(__file__).with_name("capture.py")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == list(SINGLE)
+
+
+@pytest.mark.parametrize("parts", _combinations(20).values(), ids=_combinations(20))
+def test_random_combinations_train_and_act(parts: dict[str, Any]) -> None:
+    policy = small_policy(**parts)
+    losses = policy.loss(random_batch(policy))
+    losses["loss"].backward()
+    assert losses["loss"].isfinite()
+    assert policy.predict(policy.prepare(random_observation())).isfinite().all()

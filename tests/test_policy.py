@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from plait.policy import PolicyConfig
+from plait.types import Observation, Spec
+from policies import SPEC, random_batch, random_observation, small_policy
+
+
+def test_one_image_and_a_sentence_in_named_parts_out() -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    action = small_policy().act({"front": image}, "pick up the red ball")  # wrist and state are absent
+    assert action.chunk.shape == (8, 7)
+    assert action.position.shape == action.rotation.shape == (3,)
+    assert action.gripper == action.named["gripper"] == pytest.approx(action.chunk[0, 6])
+
+
+def test_actions_come_back_in_the_units_of_the_data() -> None:
+    policy = small_policy()
+    inputs = policy.prepare(random_observation())
+    before = policy.predict(inputs)
+    policy.normalise_action.mean += 10
+    torch.testing.assert_close(policy.predict(inputs), before + 10)
+
+
+def test_the_state_is_normalised_before_it_is_used() -> None:
+    policy = small_policy()
+    observation = random_observation()
+    shifted = replace(observation, state=observation.state * 3 + 5)
+    expected = policy.predict(policy.prepare(observation))
+    policy.normalise_state.mean.fill_(5), policy.normalise_state.std.fill_(3)
+    torch.testing.assert_close(policy.predict(policy.prepare(shifted)), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_auxiliary_loss_joins_with_its_weight() -> None:
+    policy = small_policy()
+    losses = policy.loss(random_batch(policy))
+    torch.testing.assert_close(losses["loss"], losses["action"] + policy.config.grasp.weight * losses["grasp"])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec(cameras={"top": (32, 32)}, state=(), actions=("a", "b")),
+        Spec(cameras={f"c{i}": (32, 32) for i in range(4)}, state=tuple("abc"), actions=("x",)),
+        Spec(cameras={}, state=tuple("abc"), actions=("x", "y")),
+    ],
+    ids=["no state", "four cameras", "no camera"],
+)
+def test_any_embodiment(spec: Spec) -> None:
+    policy = small_policy(spec=spec)
+    assert policy.predict(policy.prepare(random_observation(spec=spec))).shape == (3, 8, len(spec.actions))
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
+    policy = small_policy()
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"no camera 'side'; this policy sees \['front', 'wrist'\]"):
+        policy.act({"side": image}, "pick up the red ball")
+    with pytest.raises(ValueError, match="state of 3 entries: this policy was trained with 8"):
+        policy.act({"front": image}, "pick up the red ball", [0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="float32: expected"):
+        policy.act({"front": image.astype(np.float32)}, "pick up the red ball")
+    with pytest.raises(ValueError, match="execute: 9 is not between 1 and action_horizon"):
+        PolicyConfig(execute=9)
+
+
+def test_an_empty_instruction_is_an_absent_one() -> None:
+    policy = small_policy()
+    observation = random_observation(rows=1)
+    spoken = policy.prepare(observation)
+    silent = policy.prepare(Observation(observation.images, observation.state, [""]))
+    assert spoken.present["instruction"].all() and not silent.present["instruction"].any()
+    muted = replace(spoken, present=spoken.present | {"instruction": torch.tensor([False])})
+    torch.testing.assert_close(policy.predict(silent), policy.predict(muted))
+
+
+def test_the_spec_says_what_differs() -> None:
+    other = replace(SPEC, cameras={"front": (480, 640)}, gripper="positive_opens", rate=None)
+    assert SPEC.differences(other, "the policy", "the dataset") == [
+        "camera 'wrist': in the policy, not in the dataset",
+        "gripper: the policy has 'positive_closes', the dataset has 'positive_opens'",
+    ]
+    assert SPEC.differences(SPEC) == []
