@@ -58,16 +58,17 @@ Vision = PatchConfig | TimmConfig
 class PixelNormaliser(nn.Module):
     """uint8 ``[b h w 3]`` -> float ``[b 3 h w]``, standardised per channel. The layout stays channels-last."""
 
-    mean: Tensor
-    std: Tensor
+    scale: Tensor
+    offset: Tensor
 
     def __init__(self, mean: tuple[float, ...] = (0.5, 0.5, 0.5), std: tuple[float, ...] = (0.25, 0.25, 0.25)):
         super().__init__()
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
+        centre, spread = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * spread))
+        self.register_buffer("offset", -centre / spread)
 
     def forward(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return torch.addcmul(self.offset, images.permute(0, 3, 1, 2).float(), self.scale)
 
 
 class PatchEncoder(nn.Module):

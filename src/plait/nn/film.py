@@ -1,5 +1,6 @@
 """Feature-wise linear modulation: a condition scales and shifts the channels of a feature map."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,4 +21,4 @@ class FiLM(nn.Module):
         self, x: Float[Tensor, "b c rows columns"], condition: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c rows columns"]:
         scale, shift = self.scale_shift(condition)[:, :, None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        return torch.addcmul(shift, x, 1 + scale)  # one pass over the map instead of two
