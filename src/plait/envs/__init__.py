@@ -1,0 +1,61 @@
+"""Environments by name. Importing this package registers them with gymnasium and loads nothing else.
+
+env = plait.envs.make("tabletop", family="pick")             # or gymnasium.make("plait/Tabletop-v0")
+observation, info = env.reset(seed=0)
+"""
+
+import inspect
+import os
+from importlib import import_module
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import load_env_creator
+
+from plait.config import unknown
+from plait.envs import opengl
+
+ALIASES = {"tabletop": "plait/Tabletop-v0"}
+ENTRY_POINTS = {"plait/Tabletop-v0": "plait.envs.tabletop.env:Tabletop"}
+
+for _id, _entry_point in ENTRY_POINTS.items():
+    if _id not in gymnasium.registry:
+        gymnasium.register(_id, entry_point=_entry_point)
+
+
+def environments() -> dict[str, str]:
+    """Name -> one line, of the environments that come with plait."""
+    return {"tabletop": "pick, place, push or stack one of four objects on a table (MuJoCo, built in)"}
+
+
+def make(env: str, **env_args: Any) -> gymnasium.Env:
+    """An environment by its short name (``"tabletop"``) or by any gymnasium id (``"module:id"`` imports the module).
+
+    Args:
+        env_args: for the environment's class.
+
+    Raises:
+        ValueError: no environment of this name, no such argument, or a value that the environment refuses.
+        OSError: there is no OpenGL library (raised here or by the first picture); the message says what to install.
+    """
+    module, _, identifier = ALIASES.get(env, env).rpartition(":")
+    if module:
+        import_module(module)
+    if identifier not in gymnasium.registry:
+        raise unknown("environment", env, [*ALIASES, *ENTRY_POINTS])
+    _check_arguments(env, gymnasium.spec(identifier).entry_point, env_args)
+    return gymnasium.make(identifier, **env_args)
+
+
+def _check_arguments(env: str, entry_point: Any, env_args: dict[str, Any]) -> None:
+    try:
+        creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    except (ImportError, AttributeError) as error:
+        if "MUJOCO_GL" in os.environ and not isinstance(error, ModuleNotFoundError):
+            raise opengl.missing(error) from error  # with that variable, MuJoCo loads OpenGL when it is imported
+        raise
+    parameters = inspect.signature(creator).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name in env_args:
+        if name not in parameters and not takes_any:
+            raise unknown(f"argument of {env!r}", name, parameters)

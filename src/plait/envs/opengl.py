@@ -1,0 +1,45 @@
+"""An OpenGL context without a display, and what to say when there is none. Loads MuJoCo only when asked for one."""
+
+import os
+import sys
+from typing import Any
+
+from plait.config import unknown
+
+BACKENDS = ("egl", "osmesa", "glfw", "cgl")
+
+
+def context(height: int, width: int) -> Any:
+    """MuJoCo's context for the environment variable MUJOCO_GL; EGL where that is not set and there is no display.
+
+    Raises:
+        ValueError: MUJOCO_GL is none of BACKENDS.
+        OSError: the library is missing.
+    """
+    backend = os.environ.get("MUJOCO_GL", "").lower() or _default()
+    if backend not in BACKENDS:
+        raise unknown("OpenGL backend (environment variable MUJOCO_GL)", backend, BACKENDS)
+    try:
+        if backend == "egl":
+            from mujoco.egl import GLContext
+        elif backend == "osmesa":
+            from mujoco.osmesa import GLContext
+        else:
+            from mujoco.gl_context import GLContext
+        return GLContext(width, height)
+    except (ImportError, AttributeError, RuntimeError) as error:  # what PyOpenGL and MuJoCo raise without a library
+        raise missing(error) from error
+
+
+def missing(error: Exception) -> OSError:
+    """The error that tells what to install."""
+    return OSError(
+        f"cannot draw with OpenGL ({error}). On Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri; or "
+        "apt-get install libosmesa6, and set the environment variable MUJOCO_GL=osmesa."
+    )
+
+
+def _default() -> str:
+    if sys.platform == "darwin":
+        return "cgl"
+    return "glfw" if os.environ.get("DISPLAY") or sys.platform == "win32" else "egl"

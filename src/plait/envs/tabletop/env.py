@@ -1,0 +1,235 @@
+"""The gymnasium environment: arguments, observations, instructions and the record of what happened."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from plait.config import unknown
+from plait.envs.rendering import QUALITIES
+from plait.envs.tabletop.experts import Expert
+from plait.envs.tabletop.instructions import LANGUAGES, sentences
+from plait.envs.tabletop.scene import OBJECTS, RATE, Scene
+from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, sample, succeeded
+from plait.envs.tabletop.vocabulary import COMBINATIONS, VOCABULARIES
+from plait.types import Spec
+
+Result = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
+INSTRUCTIONS = ("normal", "exchanged", "absent", "paraphrase", "unknown_words")
+CAMERAS = ("front", "wrist")
+VIDEO_SIZE = (480, 640)  # (height, width)
+HELD = 2  # control steps in a row for which the goal must be met
+
+
+class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
+    """A parallel-jaw gripper over a table with four objects, told in words what to do.
+
+    Action, 7 numbers in [-1, 1]: movement along x, y, z (1 = 10 mm), rotation about x, y, z (1 = 0.1 rad), gripper
+    (positive closes). State: position (m), axis-angle (rad), two fingers (m, 0 = closed). 10 steps per second.
+    An episode ends at success (reward 1) or at its family's horizon.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": int(RATE)}  # noqa: RUF012
+
+    def __init__(
+        self,
+        family: str = "pick",
+        vocabulary: str = "small",
+        combinations: str = "seen",
+        language: str = "en",
+        cameras: str | Sequence[str] = CAMERAS,
+        size: int | Sequence[int] = 64,
+        quality: str = "fast",
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        """
+        Args:
+            family: what is asked for; ``"mixed"`` draws one of the others in each episode.
+            vocabulary: ``"small"`` (4 colours x 3 shapes), ``"medium"`` (6 x 3) or ``"large"`` (8 x 5).
+            combinations: ``"seen"``: no held-out pair of colour and shape is in the scene; ``"unseen"``: the target is
+                one; ``"all"``: any.
+            language: of the instructions; ``"mixed"`` draws English or Korean.
+            cameras: some of ``"front"`` and ``"wrist"``; none for the state alone.
+            size: of the pictures in pixels, (height, width) or one number for both.
+            quality: ``"full"`` adds shadows and smooth edges, and takes about ten times as long.
+
+        Raises:
+            ValueError: a value that is not among these.
+        """
+        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        for what, value, options in (
+            ("family", family, (*FAMILIES, "mixed")),
+            ("vocabulary", vocabulary, VOCABULARIES),
+            ("combinations", combinations, COMBINATIONS),
+            ("language", language, LANGUAGES),
+            ("quality", quality, QUALITIES),
+            ("render_mode", render_mode or "rgb_array", self.metadata["render_modes"]),
+            *(("camera", camera, CAMERAS) for camera in cameras),
+        ):
+            if value not in options:
+                raise unknown(what, value, options)
+        self.render_mode = render_mode
+        self.embodiment = _embodiment(cameras, _pixels(size))
+        self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self.observation_space = _observation_space(self.embodiment)
+        self._families = tuple(FAMILIES) if family == "mixed" else (family,)
+        self._vocabulary = VOCABULARIES[vocabulary]
+        self._combinations, self._language, self._quality = combinations, language, quality
+        self._scene = Scene()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Lay out a new scene. It depends on the seed alone; ``options`` change only what is asked for.
+
+        Args:
+            options: ``{"instruction": ...}``: ``"normal"``; ``"exchanged"``, about another object of the scene;
+                ``"absent"``, no words, the goal of ``"normal"``; ``"paraphrase"`` or ``"unknown_words"``, the goal of
+                ``"normal"`` in sentences that training never has.
+
+        Raises:
+            ValueError: an unknown option.
+        """
+        super().reset(seed=seed)
+        instruction = _instruction_option(options or {})
+        self._task = sample(self.np_random, self._families, self._vocabulary, self._combinations)
+        chance, self._expert_seed = self.np_random.random(), int(self.np_random.integers(2**31))
+        self._goal = self._task.exchanged if instruction == "exchanged" else self._task.goal
+        self._instruction = "" if instruction == "absent" else self._word(instruction, chance)
+        self._scene.arrange(self._task.layout)
+        self._starts = [self._scene.place(i).copy() for i in range(OBJECTS)]
+        self._seen: dict[str, list[int]] = {"touched": [], "lifted": [], "moved": []}
+        self._steps = self._achieved = 0
+        self._phase = "approach"
+        return self._observation(), self._info()
+
+    def step(self, action: NDArray[np.floating]) -> Result:
+        return self.advance(np.asarray(action)[None])
+
+    def advance(self, actions: NDArray[np.floating]) -> Result:
+        """Up to k control steps, ``actions`` ``[k, 7]``, until the episode ends; draws pictures only after the last.
+
+        Returns:
+            what ``step`` returns; ``info["steps"]`` is the number of executed steps.
+
+        Raises:
+            ValueError: another shape, or a number that is not finite.
+        """
+        actions = np.asarray(actions, np.float64)
+        if actions.ndim != 2 or actions.shape[1] != 7 or not np.isfinite(actions).all():
+            raise ValueError(f"actions of shape {actions.shape}: expected k times 7 finite numbers, each in [-1, 1]")
+        executed = 0
+        for action in np.clip(actions, -1.0, 1.0):
+            self._scene.step(action)
+            self._watch()
+            executed += 1
+            if self._is_success or self._is_late:
+                break
+        success = self._is_success
+        return self._observation(), float(success), success, self._is_late and not success, self._info(executed)
+
+    def expert(self, noise: float = 0.0) -> Expert:
+        """A scripted demonstrator; ``noise`` is the standard deviation that is added to x, y, z, in action units."""
+        return Expert(self._scene, self._task.layout, self._goal, noise, self._expert_seed)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """``uint8 [480, 640, 3]``, from the front camera; None when ``render_mode`` is None."""
+        return self._scene.draw("front", VIDEO_SIZE, self._quality) if self.render_mode else None
+
+    @property
+    def _is_success(self) -> bool:
+        return self._achieved >= HELD
+
+    @property
+    def _is_late(self) -> bool:
+        return self._steps >= HORIZONS[self._task.family]
+
+    def _watch(self) -> None:
+        """Keep the record of this control step: what was touched, lifted and moved so far, and the phase."""
+        touched = self._scene.touched()
+        lifts = [self._scene.place(i) - start for i, start in enumerate(self._starts)]
+        now = {
+            "touched": touched,
+            "lifted": [i for i, offset in enumerate(lifts) if offset[2] > 0.03],
+            "moved": [i for i, offset in enumerate(lifts) if np.linalg.norm(offset) > 0.02],
+        }
+        for name, objects in now.items():
+            self._seen[name] += [i for i in objects if i not in self._seen[name]]
+        if touched:
+            self._phase = "transport" if set(touched) & set(self._seen["moved"]) else "grasp"
+        else:
+            self._phase = "release" if self._seen["moved"] else "approach"
+        self._steps += 1
+        done = succeeded(self._scene, self._task.layout, self._goal, touched)
+        self._achieved = self._achieved + 1 if done else 0
+
+    def _word(self, instruction: str, chance: float) -> str:
+        wording = instruction if instruction in ("paraphrase", "unknown_words") else "train"
+        goal, pairs = self._goal, self._task.layout.pairs
+        reference = None if goal.reference is None else pairs[goal.reference]
+        ways = sentences(self._language, goal.kind, wording, pairs[goal.target], reference, goal.where)
+        return ways[int(chance * len(ways))]
+
+    def _observation(self) -> dict[str, Any]:
+        images = {
+            f"observation.images.{camera}": self._scene.draw(camera, size, self._quality)
+            for camera, size in self.embodiment.cameras.items()
+        }
+        return {**images, "observation.state": self._scene.state()}
+
+    def _info(self, executed: int = 0) -> dict[str, Any]:
+        """``touched``, ``lifted`` and ``moved`` name every object to which that happened so far, in that order."""
+        names = self._task.layout.names
+        return {
+            "task": self._instruction,
+            "is_success": self._is_success,
+            "family": self._task.family,
+            "split": "unseen" if self._task.layout.pairs[self._goal.target] in self._vocabulary.held_out else "seen",
+            "target": names[self._goal.target],
+            "first_named": names[self._task.goal.target],
+            **{what: ",".join(names[i] for i in objects) for what, objects in self._seen.items()},
+            "phase": self._phase,
+            "steps": executed,
+        }
+
+
+def _instruction_option(options: dict[str, Any]) -> str:
+    for key in options:
+        if key != "instruction":
+            raise unknown("reset option", key, ["instruction"])
+    instruction = options.get("instruction", "normal")
+    if instruction not in INSTRUCTIONS:
+        raise unknown("instruction", instruction, INSTRUCTIONS)
+    return instruction
+
+
+def _pixels(size: int | Sequence[int]) -> tuple[int, int]:
+    pixels = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pixels) != 2 or not all(0 < length <= 4096 for length in pixels):
+        raise ValueError(f"size: {size!r} pixels; give one number or (height, width), each from 1 to 4096")
+    return pixels
+
+
+def _embodiment(cameras: tuple[str, ...], size: tuple[int, int]) -> Spec:
+    return Spec(
+        cameras={camera: size for camera in cameras},
+        state=("x", "y", "z", "rx", "ry", "rz", "left_finger", "right_finger"),
+        actions=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+        action_low=(-1.0,) * 7,
+        action_high=(1.0,) * 7,
+        action_kind="delta",
+        rotation="axis_angle",
+        gripper="positive_closes",
+        rate=RATE,
+    )
+
+
+def _observation_space(spec: Spec) -> spaces.Dict:
+    images = {
+        f"observation.images.{name}": spaces.Box(0, 255, (*size, 3), np.uint8) for name, size in spec.cameras.items()
+    }
+    state = spaces.Box(-np.inf, np.inf, (len(spec.state),), np.float32)
+    return spaces.Dict({**images, "observation.state": state})

@@ -1,0 +1,51 @@
+import pytest
+
+from plait.envs.tabletop.env import Tabletop
+from plait.envs.tabletop.tasks import FAMILIES
+
+
+def _lengths(env: Tabletop, seeds: range, noise: float = 0.0, instruction: str = "normal") -> list[int]:
+    """Of the successful episodes."""
+    lengths = []
+    for seed in seeds:
+        env.reset(seed=seed, options={"instruction": instruction})
+        expert, over, steps, success = env.expert(noise), False, 0, False
+        while not over:
+            _, _, success, truncated, _ = env.step(expert.action())
+            steps, over = steps + 1, success or truncated
+        lengths += [steps] if success else []
+    return lengths
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("vocabulary", ["small", "large"])
+def test_the_expert_succeeds(family, vocabulary: str):
+    lengths = _lengths(Tabletop(family, vocabulary, combinations="all", cameras=()), range(30))
+    assert len(lengths) >= 29
+    assert sum(lengths) / len(lengths) < (28 if family in ("pick", "push") else 55)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_expert_recovers_from_noise(family):
+    assert len(_lengths(Tabletop(family, cameras=()), range(20), noise=0.3)) >= 19
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_expert_does_what_the_exchanged_instruction_says(family):
+    assert len(_lengths(Tabletop(family, cameras=()), range(10), instruction="exchanged")) >= 9
+
+
+def test_noise_is_drawn_from_the_seed():
+    env = Tabletop(cameras=())
+
+    def actions(noise: float) -> list[list[float]]:
+        env.reset(seed=3)
+        expert = env.expert(noise)
+        result = []
+        for _ in range(5):
+            action = expert.action()
+            env.step(action)
+            result.append(action.tolist())
+        return result
+
+    assert actions(0.5) == actions(0.5) != actions(0.0)

@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+
+import mujoco
+import numpy as np
+import pytest
+
+from plait.envs.rendering import Renderer
+
+XML = """<mujoco><worldbody><light pos="0 0 3"/><geom size=".3" rgba="1 0 0 1"/><camera name="above" pos="0 0 2"/>
+<camera name="away" pos="0 0 2" euler="180 0 0"/></worldbody></mujoco>"""
+
+
+@pytest.fixture
+def world() -> tuple[mujoco.MjModel, mujoco.MjData]:
+    model = mujoco.MjModel.from_xml_string(XML)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
+def test_pictures_of_several_cameras_and_sizes(world):
+    renderer = Renderer(world[0])
+    small = renderer.render(*world, "above", (20, 30))
+    large = renderer.render(*world, "above", (700, 900))  # larger than the buffer was
+    assert small.shape == (20, 30, 3) and large.shape == (700, 900, 3)
+    assert large[350, 450, 0] > 2 * large[350, 450, 1] and large[0, 0].max() == 0
+    assert renderer.render(*world, "away", (20, 30)).max() == 0
+    assert np.array_equal(renderer.render(*world, "above", (20, 30)), small)
+    renderer.close()
+
+
+def test_full_quality_smooths_edges(world):
+    shades = [
+        len(np.unique(Renderer(world[0], quality).render(*world, "above", (64, 64)))) for quality in ("fast", "full")
+    ]
+    assert shades[1] > shades[0]
+
+
+def test_nothing_is_printed_at_exit_without_a_display_or_setting():
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY", "PYOPENGL_PLATFORM")}
+    program = "import plait.envs as e; e.make('tabletop').reset(seed=0); e.make('tabletop', quality='full').reset()"
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
