@@ -1,0 +1,31 @@
+# Everything runs in .venv, which is made once and renewed when pyproject.toml changes.
+# PYTHON chooses the interpreter that it is made with: make test PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: quickstart test lint docs clean
+
+quickstart: $(STAMP)  ## record, train and evaluate the tabletop task; leaves quickstart/report.html
+	$(BIN)/plait quickstart
+
+test: $(STAMP)  ## every test
+	$(BIN)/pytest
+
+lint: $(STAMP)  ## style, types and the layers of the package
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## the links and commands in README.md and docs/
+	$(BIN)/pytest tests/test_docs.py
+
+clean:  ## forget the installation; recordings and runs stay
+	rm -rf .venv
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@

@@ -1,0 +1,91 @@
+"""``plait act``: one moment in, one action out, in words."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction
+
+from plait.cli.parse import Verb, pairs
+
+if TYPE_CHECKING:
+    from plait.policy import Action
+
+
+@dataclass(frozen=True)
+class Act(Verb):
+    """Ask a policy for one action: images and a sentence in, position, rotation and gripper out."""
+
+    checkpoint: Positional[str]
+    """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
+    image: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """CAMERA=FILE, once per camera; a camera that is left out is treated as absent."""
+    instruction: str = ""
+    """What to do, in plain words."""
+    state: str | None = None
+    """The robot's state, numbers with commas between; left out, it is treated as absent."""
+
+    def run(self) -> None:
+        import plait
+
+        policy = plait.load(self.checkpoint)
+        images = {camera: read_image(str(path)) for camera, path in pairs(self.image, "--image").items()}
+        if not images:
+            raise ValueError(f"no image is given; say --image CAMERA=FILE, with one of {sorted(policy.spec.cameras)}.")
+        if unknown_words := policy.tokenizer.unknown_words(self.instruction):
+            print(f"words that training never saw: {', '.join(unknown_words)}")
+        print(describe(policy.act(images, self.instruction, read_state(self.state))))
+
+
+def read_image(path: str) -> Any:
+    """uint8 ``[height, width, 3]``, RGB."""
+    import cv2
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(2, "no such image", path)
+    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError(f"{path} is not an image that can be read; PNG and JPEG are.")
+    return image
+
+
+def read_state(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--state: {text!r} is not numbers with commas between, such as 0.1,0.2,-0.3.") from None
+
+
+def describe(action: "Action") -> str:
+    """The first action of the chunk: position, rotation (whatever is left) and gripper, with their conventions."""
+    spec, named = action.spec, action.named
+    position = {name: named.pop(name) for name in ("x", "y", "z") if name in named}
+    gripper = {name: named.pop(name) for name in ("gripper",) if name in named}
+    other = "rotation" if position and spec.rotation != "none" else "action"
+    rows = [
+        ("position", _entries(position), spec.action_kind),
+        (other, _entries(named), spec.rotation if other == "rotation" else spec.action_kind),
+        ("gripper", " ".join(f"{value:+.3f}" for value in gripper.values()), spec.gripper),
+        ("units", _limits(action), None),
+    ]
+    return "\n".join(f"{name:9} {values}{_convention(note)}" for name, values, note in rows if values)
+
+
+def _entries(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:+.3f}" for name, value in values.items())
+
+
+def _convention(name: str | None) -> str:
+    return f"   ({name.replace('_', ' ')})" if name else ""
+
+
+def _limits(action: "Action") -> str:
+    low, high = action.spec.action_low, action.spec.action_high
+    if low is None or high is None:
+        return "those of the dataset"
+    if len(set(low)) == len(set(high)) == 1:
+        return f"those of the environment, from {low[0]:g} to {high[0]:g} per control step"
+    names = zip(action.spec.actions, low, high, strict=True)
+    return "those of the environment: " + ", ".join(f"{name} {a:g} to {b:g}" for name, a, b in names)

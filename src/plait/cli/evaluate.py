@@ -1,0 +1,129 @@
+"""``plait eval``: how often does a policy succeed, or how far is it from demonstrations it has not seen?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from plait.cli.parse import Verb, pairs
+
+
+@dataclass(frozen=True)
+class Eval(Verb):
+    """Evaluate a policy in an environment, or by its error on held-out episodes of a dataset."""
+
+    checkpoint: Positional[str]
+    """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
+    env: str | None = None
+    """tabletop, or the id of a gymnasium environment; left out, the one that the training data was recorded in."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, such as family=pick combinations=unseen."""
+    dataset: str | None = None
+    """Instead of an environment: the dataset of the training; actions of its held-out episodes are predicted."""
+    episodes: int = 200
+    """Number of episodes in the environment."""
+    instructions: Literal["normal", "exchanged", "absent", "paraphrase", "unknown_words"] = "normal"
+    """What the policy is told; exchanged = another object of the same scene."""
+    execute: int | None = None
+    """Control steps between two predictions; the policy's own value when left out."""
+    seed: int = 0
+    """Chooses the scenes; training never sees any of them."""
+    workers: int | None = None
+    """Processes that simulate; one per processor when left out."""
+    videos: int = 0
+    """Number of episodes to film."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
+    out: str | None = None
+    """Folder for eval.json and videos; CHECKPOINT/eval/INSTRUCTIONS (or .../dataset) when left out."""
+
+    def run(self) -> None:
+        from plait import checkpoint
+        from plait.train.device import pick_device
+
+        if self.dataset is not None and (self.env is not None or self.env_args):
+            raise ValueError("eval: --dataset needs no environment; leave out --env and --env-args.")
+        policy = checkpoint.load(self.checkpoint).to(pick_device(self.device))
+        name = self.instructions if self.dataset is None else "dataset"
+        out = Path(self.out or f"{self.checkpoint}/eval/{name}")
+        if self.dataset is None:
+            self._closed_loop(policy, out)
+        else:
+            self._open_loop(policy, out, self.dataset)
+
+    def _closed_loop(self, policy: Any, out: Path) -> None:
+        from plait import checkpoint
+        from plait.evaluate.rollout import evaluate
+
+        env, env_args = self._environment()
+        result = evaluate(
+            policy,
+            env,
+            env_args,
+            episodes=self.episodes,
+            seed=self.seed,
+            instructions=self.instructions,
+            execute=self.execute,
+            workers=self.workers,
+            videos=self.videos,
+            out=out,
+            checkpoint=checkpoint.fingerprint(self.checkpoint),
+        )
+        print("\n".join([*closed_loop_lines(result), f"details: {out}/eval.json"]))
+        if result["partial"]:
+            done = len(result["per_episode"])
+            raise KeyboardInterrupt(
+                f"interrupted; the {done} of {self.episodes} episodes that were finished are counted"
+            )
+
+    def _open_loop(self, policy: Any, out: Path, dataset: str) -> None:
+        from plait.evaluate.openloop import openloop, validation_share
+        from plait.evaluate.rollout import write_report
+
+        result = openloop(policy, dataset, validation_share(self.checkpoint))
+        write_report(result, out)
+        print("\n".join([*open_loop_lines(result), f"details: {out}/eval.json"]))
+
+    def _environment(self) -> tuple[str, dict[str, Any]]:
+        """The environment that is named; else the one in which the training data was recorded, with its arguments."""
+        from plait import checkpoint
+
+        given = pairs(self.env_args, "--env-args")
+        if self.env is not None:
+            return self.env, given
+        made_with = checkpoint.describe(checkpoint.find(self.checkpoint))["provenance"]
+        recorded = made_with.get("dataset", {}).get("recorded", {})
+        if "env" not in recorded:
+            raise ValueError(f"{self.checkpoint}: its training data was not recorded with plait; say --env ENV.")
+        return recorded["env"], {**recorded["env_args"], **given}
+
+
+def closed_loop_lines(result: dict[str, Any]) -> Iterator[str]:
+    """One line per number: in total, and per family and split where there are several."""
+    groups = {"all episodes": result["aggregated"]}
+    for table in (result["per_family"], result["per_split"]):
+        groups |= table if len(table) > 1 else {}
+    for name, group in groups.items():
+        yield f"{name:14} success {_percent(group, 'pc_success')}   {group['n_episodes']} episodes"
+    if result["aggregated"].get("pc_named") is not None:
+        yield f"{'':14} acted on the object that was named {_percent(result['aggregated'], 'pc_named')}"
+
+
+def open_loop_lines(result: dict[str, Any]) -> Iterator[str]:
+    """The error beside those of the two baselines, in total and per entry of the action."""
+    counts = result["counts"]
+    yield f"error on {counts['n_frames']} moments of {counts['n_episodes']} held-out episodes, in standard deviations"
+    yield f"{'action':12} policy   mean action   last action"
+    rows = {"all": result["aggregated"]}
+    rows |= {name: entry["deviations"] for name, entry in result["per_action"].items()}
+    for name, row in rows.items():
+        yield f"{name:12} {row['policy']:6.3f}   {row['mean_action']:11.3f}   {row['last_action']:11.3f}"
+
+
+def _percent(group: dict[str, Any], name: str) -> str:
+    if group[name] is None:
+        return "–"
+    low, high = group[f"{name}_ci95"]
+    return f"{group[name]:5.1f} % [{low:.1f}, {high:.1f}]"

@@ -1,0 +1,43 @@
+"""``plait quickstart``: from nothing to a policy that obeys."""
+
+from dataclasses import dataclass
+
+from plait.cli.parse import Verb
+
+
+@dataclass(frozen=True)
+class Quickstart(Verb):
+    """Record, train and evaluate the built-in tabletop task on this machine; leaves a report."""
+
+    kept = "what is finished stays, and the same command continues"
+
+    out: str = "quickstart"
+    """Folder for the dataset, the run, the evaluations and report.html."""
+    episodes: int = 1500
+    """Demonstrations to record."""
+    steps: int | None = None
+    """Of training; the recipe's number when left out."""
+    scenes: int = 200
+    """Of the evaluations with an instruction."""
+    contrast: int = 100
+    """Scenes of the two evaluations for contrast: no instruction, and unseen combinations."""
+    seed: int = 0
+    """Of the demonstrations, the training and the evaluations."""
+    workers: int | None = None
+    """Processes that simulate; one per processor when left out."""
+    fresh: bool = False
+    """Delete what an earlier call left, and start over."""
+
+    def run(self) -> None:
+        from plait.quickstart.chain import quickstart
+
+        quickstart(
+            self.out,
+            episodes=self.episodes,
+            steps=self.steps,
+            scenes=self.scenes,
+            contrast=self.contrast,
+            seed=self.seed,
+            workers=self.workers,
+            fresh=self.fresh,
+        )

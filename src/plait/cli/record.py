@@ -1,0 +1,38 @@
+"""``plait record``: demonstrations of a scripted expert."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tyro.conf import Positional
+
+from plait.cli.parse import Verb, pairs
+
+
+@dataclass(frozen=True)
+class Record(Verb):
+    """Record demonstrations of a scripted expert as a LeRobotDataset; the same command continues."""
+
+    env: Positional[str]
+    """An environment with an expert, such as tabletop."""
+    episodes: int
+    """How many successful episodes the dataset shall hold."""
+    out: str
+    """The dataset's folder."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, such as family=pick combinations=seen."""
+    workers: int | None = None
+    """Processes that simulate; one per processor when left out. The dataset does not depend on it."""
+    seed: int = 0
+    """Of the scenes; evaluation uses others, whatever the seed."""
+    noise: float = 0.0
+    """Of the expert's movements, in action units."""
+    images: Literal["auto", "png", "video"] = "auto"
+    """How images are stored; auto = PNG up to 96 pixels, video above."""
+
+    def run(self) -> None:
+        from plait.evaluate.pool import processors
+        from plait.record import record
+
+        workers = processors() if self.workers is None else self.workers
+        env_args = pairs(self.env_args, "--env-args")
+        print(record(self.env, self.out, self.episodes, env_args, workers, self.seed, self.noise, self.images))

@@ -1,0 +1,114 @@
+"""``plait train``: a recipe, any field of which can be overridden, and any part of which is swapped by one word."""
+
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+import tyro
+
+from plait.cli.parse import Verb, parse
+from plait.config import part_name, unknown
+
+if TYPE_CHECKING:
+    from plait.policy import PolicyConfig
+    from plait.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Train(Verb):
+    """Train a policy on a dataset; the same command on the same folder continues."""
+
+    kept = "the same command continues from the newest checkpoint"
+
+    recipe: "Recipe"
+    dataset: str
+    out: str
+    init: str | None
+
+    @classmethod
+    def parse(cls, arguments: list[str], program: str) -> "Verb":
+        """``RECIPE [--PART NAME ...] [--FIELD VALUE ...]``: the recipe first, then its parts, then their fields."""
+        from plait.recipes import RECIPES
+
+        name, rest = _pick_recipe(arguments, list(RECIPES))
+        recipe = RECIPES[name]()
+        policy, rest = swap_parts(recipe.policy, rest)
+        options = _options(replace(recipe, policy=policy), rest, f"{program} {name}")
+        recipe = replace(recipe, policy=options.policy, train=options.train)
+        return cls(recipe, options.dataset, options.out, options.init)
+
+    def run(self) -> None:
+        from plait.train.policy import train
+
+        run = train(self.recipe.policy, self.recipe.train, self.dataset, self.out, self.init)
+        print(f"{run} is finished ({self.recipe.train.steps} steps); plait eval {run} tells how good it is")
+
+
+def _pick_recipe(arguments: list[str], names: list[str]) -> tuple[str, list[str]]:
+    """The recipe's name and the other words; help without a recipe is shown for the first one."""
+    if arguments and not arguments[0].startswith("-"):
+        if arguments[0] not in names:
+            raise unknown("recipe", arguments[0], names)
+        return arguments[0], arguments[1:]
+    if "--help" in arguments or "-h" in arguments:
+        return names[0], arguments
+    raise ValueError(f"no recipe is named; say plait train RECIPE --dataset DATASET --out RUN, with one of {names}.")
+
+
+def swap_parts(config: "PolicyConfig", arguments: list[str]) -> tuple["PolicyConfig", list[str]]:
+    """Take ``--PART NAME`` out of ``arguments`` and put that part, with its defaults, into ``config``.
+
+    A part that is named but already there keeps the recipe's values.
+
+    Raises:
+        ValueError: no part of this name.
+    """
+    rest, choices = [], _choices(type(config))
+    words = iter(word for argument in arguments for word in _split(argument, choices))
+    for word in words:
+        slot = word.removeprefix("--")
+        if not word.startswith("--") or slot not in choices:
+            rest.append(word)
+            continue
+        name = next(words, "").replace("-", "_")
+        if name not in choices[slot]:
+            raise unknown(f"part for {word}", name, choices[slot])
+        current, part = getattr(config, slot), choices[slot][name]
+        if not isinstance(current, part):
+            config = replace(config, **{slot: None if part is type(None) else part()})
+    return config, rest
+
+
+def _split(argument: str, choices: dict[str, Any]) -> list[str]:
+    """``--fusion=film`` as two words, anything else as it is."""
+    name, equals, value = argument.partition("=")
+    return [name, value] if equals and name.removeprefix("--") in choices else [argument]
+
+
+def _choices(config: type) -> dict[str, dict[str, type]]:
+    """Slot -> name -> class, for every field of a config whose parts can be swapped; ``none`` where it may be empty."""
+    slots = {}
+    for slot, hint in get_type_hints(config).items():
+        kinds = get_args(hint) or (hint,)
+        if parts := {part_name(kind): kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}:
+            slots[slot] = parts | ({"none": type(None)} if type(None) in kinds else {})
+    return slots
+
+
+def _options(recipe: "Recipe", arguments: list[str], program: str) -> Any:
+    """Everything that tyro reads, as one dataclass around the recipe's own configs."""
+    from plait.policy import PolicyConfig
+    from plait.train.config import TrainConfig
+
+    @dataclass(frozen=True)
+    class Options:
+        dataset: str
+        """Folder of a LeRobotDataset v3, such as plait record writes."""
+        out: str
+        """Folder of the run; one that was interrupted is continued."""
+        init: str | None = None
+        """Checkpoint to start from; what does not fit this policy is named and starts anew."""
+        policy: Annotated[PolicyConfig, tyro.conf.arg(name="")] = field(default=recipe.policy, metadata={"flat": True})
+        train: TrainConfig = recipe.train
+
+    slots = [f"--{slot} {'|'.join(names)}" for slot, names in _choices(PolicyConfig).items() if len(names) > 1]
+    return parse(Options, arguments, program, f"{Train.__doc__}\n\nParts are swapped by one word: {', '.join(slots)}.")

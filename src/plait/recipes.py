@@ -1,0 +1,57 @@
+"""Recipes: complete settings under one name. Each line of a recipe can be overridden on the command line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plait.data.augment import Augment
+from plait.fusion import CrossAttentionConfig, FilmConfig
+from plait.heads import RegressionConfig
+from plait.policy import PolicyConfig
+from plait.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how."""
+
+    policy: PolicyConfig
+    train: TrainConfig
+
+
+def tabletop_pick() -> Recipe:
+    """The quickstart's: pick on the built-in tabletop, 64 pixels, minutes on two processor cores."""
+    return Recipe(
+        PolicyConfig(image_size=64),
+        TrainConfig(
+            steps=2_000, batch_size=128, learning_rate=3e-3, warmup_steps=100, ema_decay=0.99, augment=Augment(shift=2)
+        ),
+    )
+
+
+def tabletop() -> Recipe:
+    """Every family of the tabletop, 128 pixels and a deeper network; meant for a GPU."""
+    return Recipe(
+        PolicyConfig(
+            image_size=128,
+            fusion=FilmConfig(stages=(64, 128, 256), depth=2, width=512),
+            head=RegressionConfig(hidden=1024, layers=2),
+        ),
+        TrainConfig(steps=20_000, batch_size=512, learning_rate=1e-3, warmup_steps=500, weight_decay=0.05),
+    )
+
+
+def tabletop_cross_attention() -> Recipe:
+    """As tabletop-pick, but words and image patches attend to each other."""
+    return Recipe(
+        PolicyConfig(image_size=64, fusion=CrossAttentionConfig()),
+        TrainConfig(
+            steps=4_000, batch_size=128, learning_rate=5e-4, warmup_steps=200, ema_decay=0.99, augment=Augment(shift=2)
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "tabletop-pick": tabletop_pick,
+    "tabletop": tabletop,
+    "tabletop-cross-attention": tabletop_cross_attention,
+}

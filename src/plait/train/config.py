@@ -1,0 +1,67 @@
+"""The numbers of a training run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from plait.data.augment import Augment
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast and how carefully a model is trained.
+
+    Raises:
+        ValueError: a number outside its range; the message names the field, the value and the rule.
+    """
+
+    steps: int = 5_000
+    """Number of updates of the weights."""
+    batch_size: int = 128
+    """Samples per update."""
+    learning_rate: float = 1e-3
+    """Highest learning rate, reached after the warm-up; a cosine leads from there to zero."""
+    warmup_steps: int = 100
+    """Updates of linear warm-up, at most half of `steps`."""
+    weight_decay: float = 1e-2
+    """AdamW's decay of matrices; norms, biases, embeddings and learned tokens are left alone."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of the weights; the average is what is validated, saved and used."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Number format of the forward pass; auto = bfloat16 where the processor has instructions for it."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
+    compile: bool = False
+    """Compile the loss with torch.compile: slower start, faster steps on a GPU."""
+    seed: int = 0
+    """Decides the initial weights, the order of the data and the noise."""
+    val_fraction: float = 0.02
+    """Share of the episodes that is held out for validation."""
+    augment: Augment = field(default_factory=Augment)
+    """How images are changed at random; all zero leaves them as they are."""
+    modality_dropout: float = 0.0
+    """Probability that a camera or the state of a sample is hidden, so that the policy learns to do without."""
+    log_every: int = 20
+    """Steps between two reports on the screen; the log has every step."""
+    validate_every: int = 500
+    """Steps between two validations."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints; interruption writes one too."""
+    keep: int = 2
+    """Number of checkpoints that are kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "validate_every", "checkpoint_every", "keep"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "must be at least 1")
+        for name in ("learning_rate", "clip_norm"):
+            _require(name, getattr(self, name), getattr(self, name) > 0, "must be above 0")
+        for name in ("warmup_steps", "weight_decay", "seed"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "must not be negative")
+        for name in ("ema_decay", "val_fraction", "modality_dropout"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) < 1, "must be at least 0 and below 1")
+
+
+def _require(name: str, value: float, holds: bool, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"train.{name} = {value}: it {rule}.")

@@ -1,0 +1,34 @@
+"""Where a model is trained, and in which number format: decided by what the machine really has."""
+
+import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is the GPU when there is one.
+
+    Raises:
+        ValueError: a name that torch does not know, or a GPU that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); leave it at 'auto' or say 'cpu'.") from error
+    return device
+
+
+def pick_autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context of a forward pass in ``precision``; ``auto`` is bfloat16 only where it is computed in hardware."""
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 itself (an emulated format is slower than float32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))

@@ -1,0 +1,35 @@
+"""Modality dropout: hide a camera or the state now and then, so that the policy learns to do without it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+
+from plait.train.loop import Source
+from plait.types import INSTRUCTION, Batch
+
+
+class ModalityDropout:
+    """A source of batches in which each camera and the state is absent with ``probability``, row by row.
+
+    The instruction is never hidden: a policy that is told nothing has nothing to imitate.
+    Which rows are hidden depends on the seed and the step alone. Validation is left as it is.
+    """
+
+    def __init__(self, source: Source, probability: float, seed: int) -> None:
+        self.source, self.probability, self.seed = source, probability, seed
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        for step, batch in enumerate(self.source.stream(start, stop), start):
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+            yield self._hide(batch, generator)
+
+    def validation(self) -> Iterable[Batch]:
+        return self.source.validation()
+
+    def _hide(self, batch: Batch, generator: torch.Generator) -> Batch:
+        present = {}
+        for name, flags in sorted(batch.inputs.present.items()):
+            kept = torch.rand(len(batch), generator=generator) >= self.probability
+            present[name] = flags if name == INSTRUCTION else flags & kept
+        return replace(batch, inputs=replace(batch.inputs, present=present))

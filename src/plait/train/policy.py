@@ -1,0 +1,64 @@
+"""From a dataset to a trained policy: what ``plait train`` does."""
+
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plait import checkpoint
+from plait.config import to_dict
+from plait.data.lerobot import Dataset
+from plait.data.loader import Loader
+from plait.encoders.tokenizer import Tokenizer
+from plait.policy import PolicyConfig
+from plait.train.config import TrainConfig
+from plait.train.dropout import ModalityDropout
+from plait.train.initialise import initialise
+from plait.train.loop import Source, fit
+from plait.train.run import Run, checkpoints
+
+
+def train(
+    policy: PolicyConfig, config: TrainConfig, dataset: Path | str, out: Path | str, init: Path | str | None = None
+) -> Path:
+    """Train a policy on a dataset; the same call on the same folder continues where it stopped.
+
+    Args:
+        policy: what to train.
+        config: how to train it.
+        dataset: folder of a LeRobotDataset v3.
+        out: the run's folder.
+        init: checkpoint to start from; what does not fit is named on standard error.
+
+    Returns:
+        The run's folder, from which ``plait.load`` takes the newest checkpoint.
+
+    Raises:
+        ValueError: a dataset, checkpoint or run folder that does not fit; the message says what to change.
+        KeyboardInterrupt: interrupted, after a checkpoint was written.
+    """
+    data, out = Dataset.open(dataset), Path(out)
+    torch.manual_seed(config.seed)
+    model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
+    if init is not None and not checkpoints(out):
+        print(initialise(model, checkpoint.load(init)), file=sys.stderr)
+    run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
+    fit(model, _source(data, model, config), config, run)
+    return out
+
+
+def _source(data: Dataset, model: Any, config: TrainConfig) -> Source:
+    size = (model.config.image_size, model.config.image_size)
+    numbers = {"seed": config.seed, "augment": config.augment, "validation": config.val_fraction}
+    loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
+    return ModalityDropout(loader, config.modality_dropout, config.seed) if config.modality_dropout else loader
+
+
+def _made_with(policy: PolicyConfig, config: TrainConfig, data: Dataset, init: Path | str | None) -> dict[str, Any]:
+    """What the numbers of a run depend on. The dataset is known by its content, so it may be moved."""
+    content = {"frames": len(data), "episodes": len(data.episodes), "crc32": zlib.crc32(data.action.numpy().tobytes())}
+    content |= {"recorded": data.provenance().get("arguments", {})}
+    start = None if init is None else str(init)
+    return {"policy": to_dict(policy), "train": to_dict(config), "dataset": content, "init": start}

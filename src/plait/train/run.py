@@ -1,0 +1,102 @@
+"""A run is a folder: what it was made with, its log, and its newest checkpoints.
+
+runs/x/run.json               the configs and the dataset; the same command on the same folder continues
+runs/x/log.jsonl              one line per step
+runs/x/tensorboard/
+runs/x/checkpoints/000500/    a checkpoint of plait.checkpoint, and training.safetensors and training.json beside it
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from plait.train.state import NUMBERS, TrainState
+
+Save = Callable[..., object]
+"""``save(model, folder, provenance, extra)``: writes ``model.safetensors`` and whatever else describes the model,
+calls ``extra`` with the unfinished folder, and makes the folder appear as a whole."""
+
+FREE = {f"train.{name}" for name in ("log_every", "validate_every", "checkpoint_every", "keep", "device", "compile")}
+"""Settings that may change when a run is continued."""
+
+
+class Run:
+    """One run's folder.
+
+    Args:
+        folder: where the run lives; created when it is not there.
+        made_with: plain data that describes what the run is made with (configs, dataset).
+        save: writes one model as a checkpoint.
+        keep: number of checkpoints that are kept.
+
+    Raises:
+        ValueError: the folder holds checkpoints of a run made with something else, or something that is no run.
+    """
+
+    def __init__(self, folder: Path, made_with: dict[str, Any], save: Save, keep: int = 2) -> None:
+        self.folder, self.made_with, self.keep = folder, made_with, keep
+        self._save = save
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoints():
+            _refuse_other(folder, json.loads((folder / "run.json").read_text()), json.loads(json.dumps(made_with)))
+        elif any(folder.iterdir()) and not (folder / "run.json").exists():
+            raise ValueError(f"{folder} is not empty and holds no run (no run.json); say --out another folder.")
+        _write_whole(folder / "run.json", json.dumps(made_with, indent=2) + "\n")
+        for unfinished in folder.glob("checkpoints/.*"):  # a kill in the middle of a save
+            shutil.rmtree(unfinished)
+
+    def checkpoints(self) -> list[Path]:
+        return checkpoints(self.folder)
+
+    def resume(self, state: TrainState) -> None:
+        """Bring ``state`` to the newest complete checkpoint, when there is one.
+
+        Raises:
+            ValueError: its files are damaged.
+        """
+        for newest in self.checkpoints()[-1:]:
+            try:
+                state.load(newest)
+            except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+                raise ValueError(f"{newest} is damaged ({error}); delete it to go on from the one before.") from error
+
+    def save(self, state: TrainState) -> Path:
+        """Write a checkpoint of ``state``, unless it is there, and drop the oldest ones."""
+        target = self.folder / "checkpoints" / f"{state.step:08d}"
+        if target not in self.checkpoints():
+            provenance = {**self.made_with, "step": state.step}
+            self._save(state.ema.model, target, provenance, state.save)
+        for old in self.checkpoints()[: -self.keep]:
+            shutil.rmtree(old)
+        return target
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints that the run in ``folder`` can continue from, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"checkpoints/[0-9]*/{NUMBERS}"))
+
+
+def _refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    old, new = _flat(before), _flat(now)
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in FREE]
+    if names:
+        rows = [f"{name} ({old.get(name)!r} then, {new.get(name)!r} now)" for name in names]
+        raise ValueError(f"{folder} holds a run made with other settings: {', '.join(rows)}; say --out another folder.")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one table with dotted names."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    rows = [_flat(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()]
+    return {name: item for row in rows for name, item in row.items()}
+
+
+def _write_whole(path: Path, text: str) -> None:
+    draft = path.with_suffix(".part")
+    draft.write_text(text)
+    draft.replace(path)

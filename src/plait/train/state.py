@@ -1,0 +1,75 @@
+"""The state of a run: everything that the next step depends on, saved and restored as a whole."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from plait.train.config import TrainConfig
+from plait.train.ema import Ema
+from plait.train.optim import build_optimizer
+
+TENSORS, NUMBERS, AVERAGE = "training.safetensors", "training.json", "model.safetensors"
+
+
+@dataclass
+class TrainState:
+    """The weights, their average, the optimiser's moments and the number of updates made.
+
+    The randomness of a step depends on the seed and the step alone, so no generator is part of it.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any], dict[str, Tensor]]  # model.loss, compiled on request
+    ema: Ema
+    optimizer: AdamW
+    step: int = 0
+
+    @classmethod
+    def start(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
+        loss: Any = model.loss
+        optimizer = build_optimizer(model, config)
+        return cls(
+            model.train(), torch.compile(loss) if config.compile else loss, Ema(model, config.ema_decay), optimizer
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write raw weights, moments and step into ``folder``; the average is the model that is saved beside them."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for name, parameter in self._optimised():
+            tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        save_file({name: _plain(value) for name, value in tensors.items()}, folder / TENSORS)
+        (folder / NUMBERS).write_text(json.dumps({"format_version": 1, "step": self.step}) + "\n")
+
+    def load(self, folder: Path) -> None:
+        """Continue from ``folder``: every tensor is as it was when ``save`` was called."""
+        tensors = load_file(folder / TENSORS)
+        self.step = json.loads((folder / NUMBERS).read_text())["step"]
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        self.ema.model.load_state_dict(load_file(folder / AVERAGE))
+        for name, parameter in self._optimised():
+            prefix = name + "."
+            moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in moments.items()}
+
+    def _optimised(self) -> list[tuple[str, nn.Parameter]]:
+        """Each optimised parameter under the name of its moments."""
+        return [(f"optimizer.{name}", p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+
+def _plain(value: Tensor) -> Tensor:
+    """A copy that safetensors accepts: contiguous and sharing memory with no other."""
+    return value.detach().cpu().contiguous().clone()
+
+
+def _like(parameter: nn.Parameter, value: Tensor) -> Tensor:
+    """``value`` on the parameter's device and, if it has its shape, in its memory format: fused AdamW needs both."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter.detach()).copy_(value)

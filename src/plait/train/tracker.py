@@ -1,0 +1,97 @@
+"""Where the numbers of a run go: JSON lines (one per step, exact) and TensorBoard, both cut to the step of a resume."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+LOG = "log.jsonl"
+
+
+class Tracker:
+    """The log of one run.
+
+    Losses stay on their device until ``flush``, so that logging every step does not make a GPU wait.
+
+    Args:
+        folder: the run's folder.
+        step: updates made so far; what the log says about later ones is dropped.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._pending: list[tuple[int, dict[str, Tensor]]] = []
+        self._measured: dict[str, float] = {}
+        _cut(folder / LOG, step)
+        self._file = (folder / LOG).open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def add(self, step: int, losses: dict[str, Tensor]) -> None:
+        """Note the losses (scalars) of one step."""
+        self._pending.append((step, losses))
+
+    def measure(self, measurements: Iterable[tuple[str, float]]) -> None:
+        """Note measurements beside the losses of the newest step."""
+        self._measured |= dict(measurements)
+
+    def flush(self) -> dict[str, float]:
+        """Write what was noted and return the row of the newest step; {} when nothing was noted.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the steps up to it are written.
+        """
+        rows = _rows(self._pending)
+        if rows:
+            rows[-1] |= self._measured
+        self._pending, self._measured = [], {}
+        for row in rows:
+            self._write(row)
+        self._file.flush()
+        return rows[-1] if rows else {}
+
+    def _write(self, row: dict[str, float]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if name != "step":
+                self._board.add_scalar(name, value, int(row["step"]))
+        if not math.isfinite(row["loss"]):
+            self._file.flush()
+            raise FloatingPointError(
+                f"the loss became {row['loss']} at step {row['step']:.0f}; lower the learning rate"
+                " (--train.learning-rate), or look for broken values in the dataset."
+            )
+
+
+def _rows(pending: list[tuple[int, dict[str, Tensor]]]) -> list[dict[str, float]]:
+    """One row per step, read from the device in one transfer per name."""
+    if not pending:
+        return []
+    names = list(pending[0][1])
+    columns = {name: torch.stack([losses[name].float() for _, losses in pending]).tolist() for name in names}
+    return [{"step": step, **{name: columns[name][i] for name in names}} for i, (step, _) in enumerate(pending)]
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's log, oldest first; a line that was cut off by a kill is left out."""
+    path = folder / LOG
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _cut(path: Path, step: int) -> None:
+    """Keep the rows up to ``step``, each once."""
+    rows = [row for row in read_log(path.parent) if row["step"] <= step]
+    draft = path.with_suffix(".part")
+    draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    draft.replace(path)

@@ -1,0 +1,205 @@
+"""The command line: what it shows, what it takes, and one sentence for whatever is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plait import checkpoint
+from plait.cli import VERBS, main
+from plait.cli.parse import pairs
+from plait.cli.train import Train
+from plait.config import to_dict
+from plait.data.images import encode_png
+from plait.fusion import CrossAttentionConfig, FilmConfig
+from plait.recipes import RECIPES
+from policies import random_observation, small_policy
+
+WHERE = ["--dataset", "d", "--out", "o"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, with a picture beside it."""
+    folder = checkpoint.save(small_policy(), tmp_path_factory.mktemp("run") / "checkpoint")
+    picture = random_observation(rows=1).images["front"][0].numpy()
+    (folder / "a.png").write_bytes(encode_png(picture))
+    return folder
+
+
+def parsed(*arguments: str) -> Train:
+    verb = Train.parse(["tabletop-pick", *WHERE, *arguments], "plait train")
+    assert isinstance(verb, Train)
+    return verb
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> str:
+    assert main(list(arguments)) == code
+    output = capsys.readouterr()
+    return output.err if code else output.out
+
+
+def test_help_names_every_verb_and_loads_neither_torch_nor_parts() -> None:
+    script = "import sys; from plait.cli import main; code = main(['--help'])\nprint(code, *sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    overview, modules = result.stdout.rsplit("\n", 2)[:2]
+    assert modules.startswith("0 ")
+    assert not {"torch", "numpy", "mujoco", "plait.policy", "plait.types"} & set(modules.split())
+    for name, verb in VERBS.items():
+        assert f"\n  {name} " in overview
+        assert (verb.__doc__ or "").splitlines()[0] in overview
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_of_a_verb_shows_options_with_defaults(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = told(capsys, name, "--help", code=0)
+    assert shown.startswith(f"usage: plait {name}")
+    assert "default: " in shown or "--" not in shown.replace("--help", "")
+
+
+def test_help_of_a_recipe_shows_its_own_values(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = told(capsys, "train", "tabletop-cross-attention", "--help", code=0)
+    assert "--fusion film|cross_attention" in shown
+    assert "--fusion.heads INT" in shown and "--fusion.stages" not in shown
+    assert f"(default: {RECIPES['tabletop-cross-attention']().train.steps})" in " ".join(shown.split())
+
+
+def test_fields_are_overridden_and_the_rest_is_the_recipe() -> None:
+    verb = parsed("--train.steps", "7", "--head.loss=mse", "--fusion.stages", "8", "16", "--train.augment.shift", "0")
+    expected = to_dict(RECIPES["tabletop-pick"]())
+    expected["train"] |= {"steps": 7, "augment": expected["train"]["augment"] | {"shift": 0}}
+    expected["policy"]["head"]["loss"] = "mse"
+    expected["policy"]["fusion"]["stages"] = [8, 16]
+    assert to_dict(verb.recipe) == expected
+    assert (verb.dataset, verb.out, verb.init) == ("d", "o", None)
+
+
+def test_a_part_is_swapped_by_one_word_and_then_its_fields_are_known() -> None:
+    policy = parsed(
+        "--fusion.layers", "3", "--fusion", "cross-attention", "--vision=patch", "--grasp", "none"
+    ).recipe.policy
+    assert policy.fusion == CrossAttentionConfig(layers=3)
+    assert policy.vision == RECIPES["tabletop-pick"]().policy.vision
+    assert policy.grasp is None
+
+
+def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
+    verb = Train.parse(["tabletop", *WHERE, "--fusion", "film"], "plait train")
+    assert isinstance(verb, Train)
+    assert verb.recipe == RECIPES["tabletop"]() and verb.recipe.policy.fusion != FilmConfig()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("trian", "no command 'trian'; choose one of ['act', 'eval', "),
+        ("train tabletop-pik", "Did you mean 'tabletop-pick'?"),
+        ("train", "no recipe is named; say plait train RECIPE"),
+        ("train tabletop-pick --dataset d --out o --fusion crossattention", "Did you mean 'cross_attention'?"),
+        (
+            "train tabletop-pick --dataset d --out o --fusion.layrs 3 --fusion cross_attention",
+            "mean '--fusion.layers'?",
+        ),
+        ("train tabletop-pick --dataset d --out o --train.stps 3", "Did you mean '--train.steps'?"),
+        ("train tabletop-pick --dataset d --out o --train.steps x", "--train.steps: invalid literal for int()"),
+        ("train tabletop-pick --dataset d --out o --train.steps 0", "train.steps = 0: it must be at least 1."),
+        ("train tabletop-pick --out o", "Missing from plait train tabletop-pick: --dataset"),
+        ("train tabletop-pick --dataset /nowhere --out o", "/nowhere: no such folder"),
+        ("list recipe", "Did you mean 'recipes'?"),
+        ("act /nowhere", "checkpoint /nowhere: does not exist"),
+        ("eval /nowhere --env tabletop", "checkpoint /nowhere: does not exist"),
+        (
+            "record tabletop --episodes 1 --out o --env-args family",
+            "--env-args: 'family' is not of the form",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_sentence(
+    arguments: str, sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = told(capsys, *arguments.split(), code=2)
+    assert error.startswith("plait: ") and error.count("\n") == 1
+    assert sentence in error
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_an_unknown_environment_is_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Did you mean 'tabletop'?" in told(capsys, "eval", str(trained), "--env", "tabeltop", code=2)
+    assert "--dataset needs no environment" in told(
+        capsys, "eval", str(trained), "--env", "tabletop", "--dataset", "d", code=2
+    )
+    assert "was not recorded with plait; say --env" in told(capsys, "eval", str(trained), code=2)
+
+
+def test_debug_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAIT_DEBUG", "1")
+    with pytest.raises(ValueError, match="no command"):
+        main(["trian"])
+
+
+def test_faults_and_interruptions_have_their_own_codes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, code, sentence in (
+        (RuntimeError("odd"), 1, "plait: RuntimeError: odd (PLAIT_DEBUG=1 shows where)\n"),
+        (OSError(28, "No space left on device", "/x"), 2, "plait: No space left on device: /x\n"),
+        (KeyboardInterrupt(), 130, "plait: interrupted; nothing was changed\n"),
+        (KeyboardInterrupt("stopped; step 6 is saved"), 130, "plait: stopped; step 6 is saved\n"),
+    ):
+        monkeypatch.setattr(VERBS["list"], "run", lambda _, error=error: (_ for _ in ()).throw(error))
+        assert told(capsys, "list", code=code) == sentence
+
+
+def test_list_names_every_member(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = told(capsys, "list", code=0)
+    for name in ("tabletop ", "--vision patch", "--language lstm", "cross_attention", "regression", *RECIPES):
+        assert f"\n  {name}" in shown
+    assert told(capsys, "list", "fusions", code=0).startswith("fusions:\n  film ")
+
+
+def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = "--state=-0.1,0,0.2,0,0,0,0.04,0.04"
+    arguments = [
+        "act",
+        str(trained),
+        "--image",
+        f"front={trained / 'a.png'}",
+        "--instruction",
+        "pick up the pink ball",
+        state,
+    ]
+    shown = told(capsys, *arguments, code=0)
+    action = small_policy().act(
+        {"front": random_observation(rows=1).images["front"][0].numpy()},
+        "pick up the pink ball",
+        [-0.1, 0, 0.2, 0, 0, 0, 0.04, 0.04],
+    )
+    assert shown.splitlines()[0] == "words that training never saw: pink"
+    x, y, z = action.position
+    assert f"position  x {x:+.3f}  y {y:+.3f}  z {z:+.3f}   (delta)\n" in shown
+    assert f"gripper   {action.gripper:+.3f}   (positive closes)\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ([], "no image is given; say --image CAMERA=FILE, with one of ['front', 'wrist']"),
+        (["--image", "front=nowhere.png"], "no such image: nowhere.png"),
+        (["--image", "front={folder}/config.json"], "config.json is not an image that can be read"),
+        (["--image", "left={folder}/a.png"], "no camera 'left'"),
+        (["--image", "front={folder}/a.png", "--state", "1,2"], "state of 2 entries: this policy was trained with 8"),
+        (["--image", "front={folder}/a.png", "--state", "1;2"], "'1;2' is not numbers with commas between"),
+    ],
+)
+def test_act_tells_what_is_wrong(
+    trained: Path, extra: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in told(capsys, "act", str(trained), *(word.format(folder=trained) for word in extra), code=2)
+
+
+def test_pairs_have_types() -> None:
+    assert pairs(["family=pick", "n=3", "x=0.5", "on=true", "size=[1,2]", "s=a=b"], "--env-args") == {
+        "family": "pick", "n": 3, "x": 0.5, "on": True, "size": [1, 2], "s": "a=b",
+    }  # fmt: skip

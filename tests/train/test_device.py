@@ -1,0 +1,28 @@
+"""Devices and number formats."""
+
+import pytest
+import torch
+
+from plait.train.device import has_bfloat16, pick_autocast, pick_device
+
+
+def test_auto_is_a_device_that_works() -> None:
+    assert torch.ones(1, device=pick_device("auto")).item() == 1
+
+
+@pytest.mark.parametrize("name", ["tpu9000", "cuda:99"])
+def test_a_device_that_is_not_there(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"device '{name}' cannot be used here .*say 'cpu'"):
+        pick_device(name)
+
+
+def test_precision_is_what_was_asked_for_or_what_the_processor_has() -> None:
+    cpu = torch.device("cpu")
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    for precision, expected in {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "auto": torch.bfloat16 if has_bfloat16(cpu) else torch.float32,
+    }.items():
+        with pick_autocast(precision, cpu):
+            assert layer(x).dtype == expected

@@ -1,0 +1,35 @@
+"""Speed is measured where it matters, and a run that no terminal watches says little."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from plait.train.progress import Meter, Screen
+
+
+def test_waiting_for_data_is_told_from_working() -> None:
+    def slow() -> Iterator[list[int]]:
+        for _ in range(4):
+            time.sleep(0.03)
+            yield [0] * 5
+
+    meter = Meter()
+    for _ in meter.watch(slow()):
+        time.sleep(0.01)
+        with meter.paused():
+            time.sleep(0.05)
+    rates = dict(meter.rates())
+    assert 0.6 < rates["data_wait"] < 0.9  # 30 of 40 ms; the pause does not count
+    assert 60 < rates["samples_per_s"] < 130
+    assert dict(meter.rates())["samples_per_s"] == 0
+
+
+def test_without_a_terminal_one_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen(total=100, step=40) as screen:
+        for step in range(41, 71):
+            screen.show({"step": step, "loss": 0.5, "samples_per_s": 1234.0, "data_wait": 0.25})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "train: continuing after step 40 of 100"
+    speed = "loss 0.5000  1,234 samples/s  data wait 25%"
+    assert lines[1:] == [f"train: step {step} of 100  {speed}" for step in (50, 60, 70)]

@@ -1,0 +1,83 @@
+"""A run's folder: what it refuses, what it keeps, and what it continues from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from plait.train.run import Run
+from plait.train.state import TrainState
+
+MADE_WITH = {"policy": {"fusion": {"type": "film", "depth": 1}}, "train": {"steps": 12, "keep": 2}}
+
+
+def open_run(folder: Path, made_with: dict = MADE_WITH, keep: int = 2) -> Run:
+    return Run(folder, made_with, tiny.save, keep)
+
+
+def saved(folder: Path) -> None:
+    """A run with one checkpoint."""
+    open_run(folder).save(TrainState.start(tiny.Model(), tiny.CONFIG))
+
+
+def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+    saved(tmp_path)
+    other = {"policy": {"fusion": {"type": "film", "depth": 3}}, "train": {"steps": 20, "keep": 2}}
+    with pytest.raises(ValueError) as caught:
+        open_run(tmp_path, other)
+    assert "policy.fusion.depth (1 then, 3 now), train.steps (12 then, 20 now); say --out" in str(caught.value)
+    assert json.loads((tmp_path / "run.json").read_text()) == MADE_WITH
+
+
+def test_settings_without_influence_may_change(tmp_path: Path) -> None:
+    saved(tmp_path)
+    open_run(tmp_path, {**MADE_WITH, "train": {"steps": 12, "keep": 5}})
+
+
+def test_a_run_without_a_checkpoint_may_begin_again_with_other_settings(tmp_path: Path) -> None:
+    open_run(tmp_path)
+    open_run(tmp_path, {"train": {"steps": 20}})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"train": {"steps": 20}}
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match=r"not empty and holds no run"):
+        open_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_newest_are_kept_and_an_unfinished_one_is_passed_over(tmp_path: Path) -> None:
+    run, state = open_run(tmp_path, keep=2), TrainState.start(tiny.Model(), tiny.CONFIG)
+    for step in (1, 2, 10):
+        state.step = step
+        run.save(state)
+    assert [path.name for path in run.checkpoints()] == ["00000002", "00000010"]
+    (tmp_path / "checkpoints" / "00000011").mkdir()
+    (tmp_path / "checkpoints" / ".00000012.99.tmp").mkdir()
+    restored = TrainState.start(tiny.Model(), tiny.CONFIG)
+    open_run(tmp_path).resume(restored)
+    assert restored.step == 10
+    assert not list(tmp_path.glob("checkpoints/.*"))
+
+
+def test_a_failed_save_keeps_the_older_checkpoint(tmp_path: Path) -> None:
+    run, state = open_run(tmp_path, keep=1), TrainState.start(tiny.Model(), tiny.CONFIG)
+    run.save(state)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    broken = Run(tmp_path, MADE_WITH, full, keep=1)
+    state.step = 5
+    with pytest.raises(OSError, match="No space"):
+        broken.save(state)
+    assert [path.name for path in run.checkpoints()] == ["00000000"]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    saved(tmp_path)
+    (tmp_path / "checkpoints" / "00000000" / "training.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ValueError, match=r"00000000 is damaged .*; delete it to go on"):
+        open_run(tmp_path).resume(TrainState.start(tiny.Model(), tiny.CONFIG))
