@@ -179,7 +179,7 @@ def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pyte
     assert shown.splitlines()[0] == "words that training never saw: pink"
     x, y, z = action.position
     assert f"position  x {x:+.3f}  y {y:+.3f}  z {z:+.3f}   (delta)\n" in shown
-    assert f"gripper   {action.gripper:+.3f}   (positive closes)\n" in shown
+    assert f"gripper   gripper {action.gripper:+.3f}   (positive closes)\n" in shown
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_any_embodiment(spec: Spec) -> None:
 def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
     policy = small_policy()
     image = np.zeros((32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"no camera 'side'; this policy sees \['front', 'wrist'\]"):
+    with pytest.raises(ValueError, match=r"no camera 'side'; choose one of \['front', 'wrist'\]"):
         policy.act({"side": image}, "pick up the red ball")
     with pytest.raises(ValueError, match="state of 3 entries: this policy was trained with 8"):
         policy.act({"front": image}, "pick up the red ball", [0.0, 0.0, 0.0])

@@ -1,7 +1,6 @@
 """From chunks to single actions: one policy drives one robot or a batch of them, with a receding horizon."""
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 
 from plait.policy import Policy
@@ -46,10 +45,3 @@ class Controller:
         action = self._queue[np.arange(self.rows), self._used]
         self._used += 1
         return action
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is the first GPU when there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plait.config import unknown
 from plait.data.images import resize
 from plait.encoders.language import Language, LstmConfig
 from plait.encoders.observation import ObservationEncoder
@@ -181,7 +182,7 @@ class Policy(nn.Module):
         """
         for camera in images:
             if camera not in self.spec.cameras:
-                raise ValueError(f"image: no camera {camera!r}; this policy sees {sorted(self.spec.cameras)}")
+                raise ValueError(f"image: {unknown('camera', camera, self.spec.cameras)}")
         batched = {camera: np.asarray(image)[None] for camera, image in images.items()}
         batched_state = None if state is None else np.asarray(state, dtype=np.float32)[None]
         was_training = self.training

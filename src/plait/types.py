@@ -169,6 +169,7 @@ class Spec:
         state: name of each state entry, in order.
         actions: name of each action entry, in order.
         action_low, action_high: limits per entry, or None when unknown.
+        state_units, action_units: unit of each entry, for people to read.
         action_kind: ``"delta"`` or ``"absolute"``.
         rotation: ``"axis_angle"``, ``"euler_xyz"``, ``"quaternion_xyzw"``, ``"rotation_6d"`` or ``"none"``.
         gripper: ``"positive_closes"``, ``"positive_opens"`` or ``"none"``.
@@ -181,6 +182,8 @@ class Spec:
     actions: tuple[str, ...]
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
+    state_units: tuple[str, ...] | None = None
+    action_units: tuple[str, ...] | None = None
     action_kind: str | None = None
     rotation: str | None = None
     gripper: str | None = None
@@ -212,7 +215,7 @@ class Spec:
             _missing("camera", self.cameras, other.cameras, mine, theirs),
             _missing("camera", other.cameras, self.cameras, theirs, mine),
         ]
-        for name in ("state", "actions", "action_kind", "rotation", "gripper", "rate"):
+        for name in ("state", "actions", "state_units", "action_units", "action_kind", "rotation", "gripper", "rate"):
             a, b = getattr(self, name), getattr(other, name)
             if a is not None and b is not None and a != b:
                 rows.append(f"{name}: {mine} has {_show(a)}, {theirs} has {_show(b)}")

@@ -10,6 +10,7 @@ from plait.cli.parse import Verb, pairs
 
 if TYPE_CHECKING:
     from plait.policy import Action
+    from plait.types import Spec
 
 
 @dataclass(frozen=True)
@@ -59,33 +60,17 @@ def read_state(text: str | None) -> list[float] | None:
 
 
 def describe(action: "Action") -> str:
-    """The first action of the chunk: position, rotation (whatever is left) and gripper, with their conventions."""
-    spec, named = action.spec, action.named
-    position = {name: named.pop(name) for name in ("x", "y", "z") if name in named}
-    gripper = {name: named.pop(name) for name in ("gripper",) if name in named}
-    other = "rotation" if position and spec.rotation != "none" else "action"
-    rows = [
-        ("position", _entries(position), spec.action_kind),
-        (other, _entries(named), spec.rotation if other == "rotation" else spec.action_kind),
-        ("gripper", " ".join(f"{value:+.3f}" for value in gripper.values()), spec.gripper),
-        ("units", _limits(action), None),
-    ]
-    return "\n".join(f"{name:9} {values}{_convention(note)}" for name, values, note in rows if values)
+    """The first action of the chunk: position, rotation (whatever is left) and gripper, with unit and convention."""
+    spec, left = action.spec, dict(action.named)
+    position = {name: left.pop(name) for name in ("x", "y", "z") if name in left}
+    gripper = {name: left.pop(name) for name in ("gripper",) if name in left}
+    other = ("rotation", spec.rotation) if position else ("action", spec.action_kind)
+    rows = [("position", position, spec.action_kind), (other[0], left, other[1]), ("gripper", gripper, spec.gripper)]
+    return "\n".join(_row(name, values, convention, spec) for name, values, convention in rows if values)
 
 
-def _entries(values: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:+.3f}" for name, value in values.items())
-
-
-def _convention(name: str | None) -> str:
-    return f"   ({name.replace('_', ' ')})" if name else ""
-
-
-def _limits(action: "Action") -> str:
-    low, high = action.spec.action_low, action.spec.action_high
-    if low is None or high is None:
-        return "those of the dataset"
-    if len(set(low)) == len(set(high)) == 1:
-        return f"those of the environment, from {low[0]:g} to {high[0]:g} per control step"
-    names = zip(action.spec.actions, low, high, strict=True)
-    return "those of the environment: " + ", ".join(f"{name} {a:g} to {b:g}" for name, a, b in names)
+def _row(name: str, values: dict[str, float], convention: str | None, spec: "Spec") -> str:
+    units = dict(zip(spec.actions, spec.action_units or (), strict=False))
+    notes = [*dict.fromkeys(units[entry] for entry in values if entry in units), (convention or "").replace("_", " ")]
+    numbers = "  ".join(f"{entry} {value:+.3f}" for entry, value in values.items())
+    return f"{name:9} {numbers}   ({', '.join(filter(None, notes))})".removesuffix("   ()")

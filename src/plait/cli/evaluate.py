@@ -41,7 +41,7 @@ class Eval(Verb):
 
     def run(self) -> None:
         from plait import checkpoint
-        from plait.train.device import pick_device
+        from plait.nn.device import pick_device
 
         if self.dataset is not None and (self.env is not None or self.env_args):
             raise ValueError("eval: --dataset needs no environment; leave out --env and --env-args.")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from plait.nn.device import pick_autocast, pick_device
 from plait.train.config import TrainConfig
-from plait.train.device import pick_autocast, pick_device
 from plait.train.interrupt import Interrupt
 from plait.train.optim import learning_rate, set_learning_rate
 from plait.train.progress import Meter, Screen

@@ -22,7 +22,7 @@ def scene() -> Scene:
 
 
 def _act(scene: Scene, steps: int, **movement: float) -> None:
-    names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+    names = ("x", "y", "z", "rx", "ry", "rz", "gripper")
     action = np.array([movement.get(name, 0.0 if name != "gripper" else -1.0) for name in names])
     for _ in range(steps):
         scene.step(action)
@@ -48,12 +48,12 @@ def test_an_action_of_one_moves_the_hand_ten_millimetres(scene: Scene, axis: int
 
 @pytest.mark.parametrize("axis", range(3))
 def test_an_action_of_one_turns_the_hand_a_tenth_of_a_radian(scene: Scene, axis: int):
-    _act(scene, 2, **{("roll", "pitch", "yaw")[axis]: 1.0})
+    _act(scene, 2, **{("rx", "ry", "rz")[axis]: 1.0})
     assert scene.state()[3 + axis] == pytest.approx(2 * TURN, abs=0.02)
 
 
 def test_the_hand_stays_upright_enough_and_above_the_table(scene: Scene):
-    _act(scene, 30, z=-1.0, yaw=1.0)
+    _act(scene, 30, z=-1.0, rz=1.0)
     assert scene.state()[2] > 0.005
     assert np.linalg.norm(scene.state()[3:6]) < TILT + 0.02
 

@@ -217,9 +217,11 @@ def _embodiment(cameras: tuple[str, ...], size: tuple[int, int]) -> Spec:
     return Spec(
         cameras={camera: size for camera in cameras},
         state=("x", "y", "z", "rx", "ry", "rz", "left_finger", "right_finger"),
-        actions=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+        actions=("x", "y", "z", "rx", "ry", "rz", "gripper"),
         action_low=(-1.0,) * 7,
         action_high=(1.0,) * 7,
+        state_units=("m",) * 3 + ("rad",) * 3 + ("m",) * 2,
+        action_units=("10 mm",) * 3 + ("0.1 rad",) * 3 + ("sign",),
         action_kind="delta",
         rotation="axis_angle",
         gripper="positive_closes",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plait.train.device import has_bfloat16, pick_autocast, pick_device
+from plait.nn.device import has_bfloat16, pick_autocast, pick_device
 
 
 def test_auto_is_a_device_that_works() -> None:

@@ -1,9 +1,9 @@
-"""Where a model is trained, and in which number format: decided by what the machine really has."""
+"""Where a model runs, and in which number format: decided by what the machine really has."""
 
 import torch
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str = "auto") -> torch.device:
     """The device called ``name``; ``auto`` is the GPU when there is one.
 
     Raises:
