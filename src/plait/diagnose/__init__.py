@@ -1,0 +1,1 @@
+"""Explaining a policy, and the page that shows it."""

@@ -1,0 +1,173 @@
+"""One self-contained HTML page out of small parts: no script, no network, no second file.
+
+Every part is a function from plain values to HTML; ``page`` joins them. Text is escaped; between `backticks` it is set
+as code. Charts are tables or lists that a style sheet draws, so that they are read aloud, reflow on a phone and follow
+the reader's light or dark setting.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from math import log10
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A share in percent with its interval, for ``intervals``. ``tone``: "good", "bad" or "plain"."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+    tone: str = "good"
+
+
+@dataclass(frozen=True)
+class Animation:
+    """A moving picture (WebP) and the still (WebP) that stands for it where the reader wants no motion."""
+
+    moving: bytes
+    still: bytes
+    alt: str
+    caption: str
+    good: bool
+
+
+def page(title: str, verdict: str, lead: str, sections: Iterable[str]) -> str:
+    """The whole document: ``verdict`` is the one sentence to remember, ``lead`` what it rests on."""
+    style = files("plait.diagnose").joinpath("page.css").read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<p class="name">{_BRAID}plait</p>
+<h1>{_inline(verdict)}</h1>
+<p class="lead">{_inline(lead)}</p>
+</header>
+<main>
+{"".join(sections)}</main>
+</body>
+</html>
+"""
+
+
+def section(heading: str, *parts: str) -> str:
+    return f"<section>\n<h2>{_inline(heading)}</h2>\n{''.join(parts)}</section>\n"
+
+
+def prose(text: str) -> str:
+    """A paragraph."""
+    return f"<p>{_inline(text)}</p>\n"
+
+
+def figures(values: Mapping[str, str]) -> str:
+    """A few numbers, large, each over what it is."""
+    items = "".join(f"<div><dt>{_inline(name)}</dt><dd>{_inline(value)}</dd></div>\n" for name, value in values.items())
+    return f'<dl class="figures">\n{items}</dl>\n'
+
+
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column names the row; wide ones scroll by themselves, by keyboard too."""
+    head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in header)
+    body = "".join(
+        f'<tr><th scope="row">{_inline(first)}</th>{"".join(f"<td>{_inline(cell)}</td>" for cell in rest)}</tr>\n'
+        for first, *rest in rows
+    )
+    inner = f"<caption>{_inline(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>"
+    label = f'role="region" aria-label="{escape(caption)}"'
+    return f'<div class="scroll" tabindex="0" {label}><table>{inner}</table></div>\n'
+
+
+def intervals(caption: str, rows: Iterable[Interval]) -> str:
+    """Bars from 0 to 100 %, each with its 95 % interval."""
+    body = "".join(map(_interval, rows))
+    return f'<table class="intervals"><caption>{_inline(caption)}</caption>\n<tbody>\n{body}</tbody></table>\n'
+
+
+def curve(caption: str, unit: str, series: Mapping[str, Sequence[Point]]) -> str:
+    """Lines over a common axis; the values, all above 0, stand on a logarithmic scale."""
+    points = [point for line in series.values() for point in line if point[1] > 0]
+    if not points:
+        return ""
+    last = max(x for x, _ in points) or 1
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    span = max(log10(high / low), 1e-9)
+    lines, legend = "", ""
+    for number, (name, line) in enumerate(series.items()):
+        place = (f"{1000 * x / last:.1f},{400 * log10(high / y) / span:.1f}" for x, y in line if y > 0)
+        lines += f'<polyline class="line{number}" points="{" ".join(place)}"/>'
+        end = f" {line[-1][1]:.3g}" if line else ""
+        legend += f'<li class="line{number}">{_inline(name)}{end}</li>'
+    said = "; ".join(f"{name} from {line[0][1]:.3g} to {line[-1][1]:.3g}" for name, line in series.items() if line)
+    return f"""<figure class="curve">
+<figcaption>{_inline(caption)}</figcaption>
+<ul>{legend}</ul>
+<div class="axes"><span class="high">{high:.2g}</span><span class="low">{low:.2g}</span>
+<svg viewBox="0 0 1000 400" preserveAspectRatio="none" role="img" aria-label="{escape(said)}">{lines}</svg>
+<span class="first">0</span><span class="last">{last:,.0f} {escape(unit)}</span></div>
+</figure>
+"""
+
+
+def gallery(animations: Iterable[Animation]) -> str:
+    """Moving pictures beside each other; still where the reader prefers reduced motion."""
+    return f'<ul class="gallery">\n{"".join(map(_animation, animations))}</ul>\n'
+
+
+def commands(lines: Iterable[tuple[str, str]]) -> str:
+    """What one may type next: (what it does, the command)."""
+    items = "".join(
+        f"<dt>{_inline(what)}</dt><dd><pre><code>{escape(line)}</code></pre></dd>\n" for what, line in lines
+    )
+    return f'<dl class="commands">\n{items}</dl>\n'
+
+
+def _interval(row: Interval) -> str:
+    note = f"<small>{_inline(row.note)}</small>" if row.note else ""
+    place = f"--value:{row.value:.1f};--low:{row.low:.1f};--high:{row.high:.1f}"
+    return f"""<tr class="{escape(row.tone)}"><th scope="row">{_inline(row.label)}{note}</th>
+<td class="bar"><div style="{place}"></div></td>
+<td class="value">{row.value:.0f}<small>&#8201;% <span>({row.low:.0f}–{row.high:.0f})</span></small></td></tr>
+"""
+
+
+def _animation(shown: Animation) -> str:
+    outcome = '<b class="good">success</b>' if shown.good else '<b class="bad">failure</b>'
+    return f"""<li><figure>
+<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_data(shown.still)}">
+<img src="{_data(shown.moving)}" alt="{escape(shown.alt)}" loading="lazy"></picture>
+<figcaption>{outcome} {_inline(shown.caption)}</figcaption>
+</figure></li>
+"""
+
+
+def _data(picture: bytes) -> str:
+    return f"data:image/webp;base64,{b64encode(picture).decode()}"
+
+
+def _inline(text: str) -> str:
+    together = re.sub(r"(?<=\d) (?=%|min\b|s\b)", "\u00a0", escape(text, quote=False))  # a number keeps its unit
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", together)
+
+
+_BRAID = (
+    '<svg class="braid" viewBox="0 0 36 20" aria-hidden="true">'
+    '<path d="M1 4C10 4 8 16 18 16S26 4 35 4"/><path d="M1 10C6 10 6 4 12 4S18 10 24 10 30 16 35 16"/>'
+    '<path d="M1 16C8 16 8 10 13 10S20 4 25 4 30 10 35 10"/></svg>'
+)

@@ -1,0 +1,1 @@
+"""Measuring success: closed loop in an environment, or open loop against held-out demonstrations."""

@@ -1,0 +1,107 @@
+"""What a success rate depends on, written down: the knobs that make published numbers irreproducible when left out."""
+
+import inspect
+import platform
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import gymnasium
+import torch
+
+import plait
+from plait.control import Controller
+from plait.evaluate.worker import IMAGE, STATE, Scenes
+from plait.types import Spec
+
+FIRST_SEED = 2**30  # recording uses seeds below it, evaluation uses the others: no scene is in both
+EPISODES_PER_SEED = 1_000_003
+
+
+def evaluation_seed(seed: int, episode: int) -> int:
+    """The scene of an episode: a number from 2**30 up to 2**31, where no recording's seed ever is.
+
+    Different for every episode of one seed, and for all seeds below 1,000 that have at most a million episodes.
+    """
+    return FIRST_SEED + (seed * EPISODES_PER_SEED + episode) % FIRST_SEED
+
+
+def embodiment(env: gymnasium.Env, assumed: Spec) -> Spec:
+    """The environment's ``Spec``: its own, or for a foreign one what its spaces tell.
+
+    A foreign environment names no entries; they take the names of ``assumed`` where their number agrees.
+    """
+    if (own := getattr(env.unwrapped, "embodiment", None)) is not None:
+        return own
+    boxes = dict(env.observation_space.items()) if isinstance(env.observation_space, gymnasium.spaces.Dict) else {}
+    shapes: dict[str, tuple[int, ...]] = {key: box.shape or () for key, box in boxes.items()}
+    cameras = {key.removeprefix(IMAGE): (shape[0], shape[1]) for key, shape in shapes.items() if key.startswith(IMAGE)}
+    states = shapes[STATE][0] if STATE in shapes else 0
+    names = replace(assumed, action_low=None, action_high=None)
+    return replace(
+        names,
+        cameras=cameras,
+        state=_names("state", states, assumed.state),
+        actions=_names("action", (env.action_space.shape or (0,))[0], assumed.actions),
+    )
+
+
+def refuse_misfit(differences: list[str], what: str) -> None:
+    """Raise the ValueError that says why a policy does not fit ``what``, if there is a reason."""
+    if differences:
+        lines = "".join(f"\n  - {difference}" for difference in differences)
+        raise ValueError(f"this policy does not fit {what}:{lines}")
+
+
+def protocol(
+    controller: Controller, scenes: Scenes, env: gymnasium.Env, spec: Spec, seed: int, checkpoint: str | None
+) -> dict[str, Any]:
+    """Everything that the result depends on besides the weights, whose fingerprint is ``checkpoint``."""
+    policy = controller.policy
+    return {
+        "environment": scenes.env,
+        "environment_id": env.spec.id if env.spec else None,
+        "env_args": _arguments(env) | scenes.env_args,
+        "instructions": scenes.instructions,
+        "cameras": {camera: list(size) for camera, size in spec.cameras.items()},
+        "policy_image_size": policy.config.image_size,
+        "rendering": getattr(env.unwrapped, "rendering", None),
+        "rate": spec.rate,
+        "horizon": _horizon(env),
+        "execute": controller.execute,
+        "action_horizon": policy.horizon,
+        "seed": seed,
+        "episode_seeds": f"2**30 + (seed * {EPISODES_PER_SEED} + episode) % 2**30; recording uses seeds below 2**30",
+        "slots": controller.rows,
+        "success": "info['is_success'] at any step",
+        "checkpoint": checkpoint,
+        "device": str(policy.device),
+        "versions": versions(),
+    }
+
+
+def _arguments(env: gymnasium.Env) -> dict[str, Any]:
+    """What the environment takes for the arguments that were not given: a default may change some day."""
+    parameters = inspect.signature(type(env.unwrapped)).parameters.values()
+    plain = (str, int, float, bool, tuple, type(None))
+    return {each.name: each.default for each in parameters if isinstance(each.default, plain)}
+
+
+def _horizon(env: gymnasium.Env) -> Any:
+    own = getattr(env.unwrapped, "horizon", None)
+    return own if own is not None else env.spec.max_episode_steps if env.spec else None
+
+
+def _names(kind: str, count: int, assumed: tuple[str, ...]) -> tuple[str, ...]:
+    return assumed if len(assumed) == count else tuple(f"{kind}_{i}" for i in range(count))
+
+
+def versions() -> dict[str, str]:
+    """Of plait and of what its results depend on."""
+    found = {"plait": plait.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    for package in ("mujoco", "gymnasium", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a foreign environment may do without
+            continue
+    return found

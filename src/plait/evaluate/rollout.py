@@ -1,0 +1,169 @@
+"""Closed-loop evaluation: a policy drives many environments from fixed seeds, and ``eval.json`` says how it went."""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from plait.control import Controller
+from plait.evaluate.pool import Episode, Pool
+from plait.evaluate.protocol import embodiment, evaluation_seed, protocol, refuse_misfit
+from plait.evaluate.statistics import grouped, summarise
+from plait.evaluate.video import chosen, film, write_video
+from plait.evaluate.worker import Scenes
+from plait.policy import Policy
+from plait.types import Observation
+
+SLOTS = 50  # environments that are stepped together; enough to keep the policy's batch efficient
+
+
+def evaluate(
+    policy: Policy,
+    env: str,
+    env_args: dict[str, Any] | None = None,
+    *,
+    episodes: int = 200,
+    seed: int = 0,
+    instructions: str = "normal",
+    execute: int | None = None,
+    slots: int = SLOTS,
+    workers: int | None = None,
+    videos: int = 0,
+    video_format: str = "mp4",
+    out: Path | str | None = None,
+    checkpoint: str | None = None,
+    title: str = "evaluating",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run ``episodes`` episodes and report.
+
+    The same arguments give the same episodes, whatever the number of workers. An interruption (Ctrl-C) reports the
+    episodes that were finished, marked ``"partial": true``.
+
+    Args:
+        policy: on the device it shall run on.
+        env: ``"tabletop"``, or the id of any gymnasium environment with LeRobot's observation keys.
+        env_args: passed to the environment.
+        seed: chooses the scenes; training never sees any of them (``evaluation_seed``).
+        instructions: ``"normal"``, ``"exchanged"`` (for another object of the same scene), ``"absent"``,
+            ``"paraphrase"`` or ``"unknown_words"``.
+        execute: control steps between two predictions; the policy's own value when omitted.
+        slots: environments that are stepped together, the policy's batch.
+        workers: processes; the number of processors by default.
+        videos: number of episodes that are filmed, up to half of them failures.
+        video_format: ``"mp4"`` or ``"webp"``.
+        out: folder for ``eval.json`` and ``videos/``; nothing is written when omitted.
+        checkpoint: the checkpoint's fingerprint, for the protocol.
+        title: of the progress bar.
+        quiet: no progress bar.
+
+    Returns:
+        what ``eval.json`` holds: ``per_episode``, ``per_task``, ``per_family``, ``per_split``, ``aggregated``,
+        ``protocol``, ``partial``; shares in percent.
+
+    Raises:
+        ValueError: the policy does not fit the environment; one sentence per difference.
+        RuntimeError: an environment failed or a worker died.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes: {episodes} is too few; at least 1")
+    slots = min(slots, episodes)
+    scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {}, instructions)
+    controller = Controller(policy, slots, execute)
+    probe = scenes.make()
+    try:
+        spec = embodiment(probe, policy.spec)
+        refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {env!r}")
+        described = protocol(controller, scenes, probe, spec, seed, checkpoint)
+        start = time.perf_counter()
+        with Pool(scenes, probe, slots, controller.execute, workers) as pool:
+            finished, partial = _collect(rollouts(controller.plan, pool, seed), episodes, title, quiet)
+        result = report(finished, described, time.perf_counter() - start, partial)
+    finally:
+        probe.close()
+    if out is not None:
+        write_report(result, Path(out))  # first without videos: they can be interrupted
+        names = _write_videos(scenes, chosen(finished, videos), policy, Path(out, "videos"), video_format)
+        for row in result["per_episode"]:
+            row |= {"video": names[row["episode"]]} if row["episode"] in names else {}
+        write_report(result, Path(out))
+    return result
+
+
+def rollouts(plan: Callable[[Observation], np.ndarray], pool: Pool, seed: int = 0) -> Iterator[Episode]:
+    """Drive every slot until no episode is left; yields the episodes as they end.
+
+    Args:
+        plan: observation of all slots -> actions ``[n, execute, a]``. Always called with the full batch, so that an
+            episode does not depend on which others are still running.
+        seed: of the random numbers that the policy may draw; the caller's stay as they are.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        while pool.running.any():
+            yield from pool.step(plan(pool.observation))
+
+
+def report(episodes: list[Episode], protocol: dict[str, Any], wall_s: float, partial: bool) -> dict[str, Any]:
+    """``eval.json`` as a dictionary."""
+    rows = [episode.row() for episode in sorted(episodes, key=lambda episode: episode.index)]
+    return {
+        "partial": partial,
+        "aggregated": {**summarise(rows), "wall_s": round(wall_s, 2)},
+        "per_split": grouped(rows, "split"),
+        "per_family": grouped(rows, "family"),
+        "per_task": grouped(rows, "task"),
+        "protocol": protocol,
+        "per_episode": rows,
+    }
+
+
+def write_report(result: dict[str, Any], out: Path) -> Path:
+    """Write ``eval.json`` into the folder ``out``, as a whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    draft = out / f".eval.json.{os.getpid()}.tmp"
+    draft.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return draft.replace(out / "eval.json")
+
+
+def _collect(episodes: Iterator[Episode], total: int, title: str, quiet: bool) -> tuple[list[Episode], bool]:
+    """The finished episodes, with a progress bar, and whether it was interrupted."""
+    finished: list[Episode] = []
+    success = TextColumn("success {task.fields[success]}")
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), success, TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total, success="–")
+        try:
+            for episode in episodes:
+                finished.append(episode)
+                rate = sum(e.success for e in finished) / len(finished)
+                progress.update(bar, advance=1, success=f"{rate:.0%}")
+        except KeyboardInterrupt:
+            return finished, True
+    return finished, False
+
+
+def _write_videos(
+    scenes: Scenes, episodes: list[Episode], policy: Policy, folder: Path, video_format: str
+) -> dict[int, str]:
+    """Film the episodes; index -> the file's path in ``out``. One that does not repeat exactly is left out."""
+    names = {}
+    for episode in episodes:
+        outcome = "success" if episode.success else "failure"
+        path = folder / f"episode_{episode.index:04d}_{outcome}.{video_format}"
+        try:
+            write_video(path, film(scenes, episode, policy.spec.actions), policy.spec.rate or 10.0)
+        except RuntimeError as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        names[episode.index] = f"{folder.name}/{path.name}"
+    return names

@@ -1,0 +1,216 @@
+"""``plait quickstart``: record, train and evaluate the built-in task on this machine, and leave one page about it.
+
+quickstart/dataset/          demonstrations, a LeRobotDataset
+quickstart/run/              the training run, with its checkpoints
+quickstart/eval/<name>/      eval.json and moving pictures of each evaluation
+quickstart/example/          pictures of one scene, to ask the policy about
+quickstart/report.html       the page
+quickstart/quickstart.json   which phases are done, with what settings, and how long they took
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import plait
+from plait import checkpoint, envs
+from plait.evaluate.pool import processors
+from plait.evaluate.protocol import evaluation_seed
+from plait.evaluate.rollout import evaluate
+from plait.nn.device import pick_device
+from plait.quickstart.report import duration, write_page
+from plait.recipes import RECIPES, Recipe
+from plait.record import record
+from plait.train.policy import train
+
+ENV, RECIPE, NOTES = "tabletop", "tabletop-pick", "quickstart.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One of the evaluations: how it is called, what is asked of the environment, how many episodes are filmed."""
+
+    title: str
+    instructions: str = "normal"
+    env_args: dict[str, Any] = field(default_factory=dict)
+    contrast: bool = False  # needs fewer scenes
+    videos: int = 0
+
+
+TRIALS = {
+    "normal": Trial("New scenes", videos=4),
+    "exchanged": Trial("Instruction exchanged", "exchanged", videos=2),
+    "absent": Trial("No instruction", "absent", contrast=True),
+    "unseen": Trial("Unseen combinations", env_args={"combinations": "unseen"}, contrast=True),
+}
+
+
+def quickstart(
+    out: Path | str = "quickstart",
+    *,
+    episodes: int = 1500,
+    steps: int | None = None,
+    scenes: int = 200,
+    contrast: int = 100,
+    seed: int = 0,
+    workers: int | None = None,
+    fresh: bool = False,
+) -> Path:
+    """Do it all; a second call does only what is not done yet, and what other arguments demand anew.
+
+    Args:
+        out: folder for everything.
+        episodes: demonstrations to record.
+        steps: of training; the recipe's number when omitted.
+        scenes: of the evaluations with an instruction.
+        contrast: scenes of the two evaluations for contrast (no instruction; unseen combinations).
+        seed: of the demonstrations, the training and the evaluations.
+        workers: processes; the number of processors by default.
+        fresh: delete what an earlier call left in ``out``, and start over.
+
+    Returns:
+        the page, ``out/report.html``.
+
+    Raises:
+        ValueError: ``out`` holds something else, or a dataset or run made with other settings.
+        KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
+    """
+    folder = _open(Path(out), fresh)
+    notes = Notes(folder / NOTES)
+    workers = workers or processors()
+    recipe = _recipe(steps, seed)
+    made = {"episodes": episodes, "seed": seed, "plait": plait.__version__}
+    notes.phase("record", made, lambda: _record(folder, episodes, seed, workers))
+    made = {**made, "steps": recipe.train.steps, "batch_size": recipe.train.batch_size}
+    notes.phase("train", made, lambda: _train(folder, recipe))
+    for name, trial in TRIALS.items():
+        made = {"checkpoint": checkpoint.fingerprint(folder / "run"), "seed": seed}
+        made["episodes"] = contrast if trial.contrast else scenes
+        notes.phase(name, made, lambda made=made, name=name: _evaluate(folder, name, made, workers))
+    results = {name: json.loads((folder / "eval" / name / "eval.json").read_text("utf-8")) for name in TRIALS}
+    page = write_page(folder, notes.entries, results, _example(folder, seed))
+    _tell(results, notes, page)
+    return page
+
+
+class Notes:
+    """What is done, kept in a file after every phase."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def phase(self, name: str, settings: dict[str, Any], work: Callable[[], dict[str, Any]]) -> None:
+        """Do ``work`` unless it is done with these settings; note its results and its time over all attempts."""
+        before = self.entries.get(name, {})
+        same = before.get("settings") == settings
+        if same and before["done"]:
+            return
+        start, results = time.perf_counter(), None
+        try:
+            results = work()
+        finally:
+            seconds = time.perf_counter() - start + (before["seconds"] if same else 0.0)
+            done = {"settings": settings, "done": results is not None, "seconds": seconds}
+            self.entries[name] = {**done, **(results or {})}
+            self._save()
+
+    @property
+    def seconds(self) -> float:
+        """Of all phases together."""
+        return sum(entry["seconds"] for entry in self.entries.values())
+
+    def _save(self) -> None:
+        draft = self.path.with_suffix(".part")
+        draft.write_text(json.dumps(self.entries, indent=1) + "\n", encoding="utf-8")
+        draft.replace(self.path)
+
+
+def _open(folder: Path, fresh: bool) -> Path:
+    if folder.exists() and any(folder.iterdir()) and not (folder / NOTES).exists():
+        raise ValueError(f"{folder} is not empty and holds no quickstart (no {NOTES}); say --out another folder")
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / NOTES).exists():
+        (folder / NOTES).write_text("{}\n")
+    return folder
+
+
+def _recipe(steps: int | None, seed: int) -> Recipe:
+    recipe = RECIPES[RECIPE]()
+    changed = {"seed": seed} | ({"steps": steps} if steps else {})
+    return replace(recipe, train=replace(recipe.train, **changed))
+
+
+def _record(folder: Path, episodes: int, seed: int, workers: int) -> dict[str, Any]:
+    recording = record(ENV, folder / "dataset", episodes, workers=workers, seed=seed)
+    return {"episodes": recording.episodes, "frames": recording.frames}
+
+
+def _train(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    run = train(recipe.policy, recipe.train, folder / "dataset", folder / "run")
+    policy = checkpoint.load(run)
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    return {"samples": recipe.train.steps * recipe.train.batch_size, "parameters": parameters}
+
+
+def _evaluate(folder: Path, name: str, made: dict[str, Any], workers: int) -> dict[str, Any]:
+    trial, out = TRIALS[name], folder / "eval" / name
+    shutil.rmtree(out, ignore_errors=True)
+    result = evaluate(
+        checkpoint.load(folder / "run").to(pick_device()),
+        ENV,
+        trial.env_args,
+        episodes=made["episodes"],
+        seed=made["seed"],
+        instructions=trial.instructions,
+        workers=workers,
+        videos=trial.videos,
+        video_format="webp",
+        out=out,
+        checkpoint=made["checkpoint"],
+        title=trial.title.lower(),
+    )
+    if result["partial"]:
+        raise KeyboardInterrupt(f"stopped while evaluating; what is finished is in {folder}")
+    return {"episodes": result["aggregated"]["n_episodes"]}
+
+
+def _example(folder: Path, seed: int) -> list[str]:
+    """Save the pictures of one new scene; the arguments of ``plait act`` that ask about it."""
+    env = envs.make(ENV)
+    observation, info = env.reset(seed=evaluation_seed(seed, 0))
+    env.close()
+    (folder / "example").mkdir(exist_ok=True)
+    arguments = []
+    for camera in sorted(env.unwrapped.embodiment.cameras):  # pyright: ignore[reportAttributeAccessIssue]
+        path = folder / "example" / f"{camera}.png"
+        Image.fromarray(observation[f"observation.images.{camera}"]).save(path)
+        arguments += [f"--image {camera}={path}"]
+    state = ",".join(f"{value:.4f}" for value in observation["observation.state"])
+    return [*arguments, f"--state={state}", f'--instruction "{info["task"]}"']
+
+
+def _tell(results: dict[str, dict[str, Any]], notes: Notes, page: Path) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for heading in ("scenes", "success", "95 % interval", "lifts named", "named before"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, result in results.items():
+        total = result["aggregated"]
+        low, high = total["pc_success_ci95"]
+        shares = (f"{total[key]:.0f} %" for key in ("pc_named", "pc_first_named"))
+        row = (str(total["n_episodes"]), f"{total['pc_success']:.1f} %", f"{low:.0f} – {high:.0f} %", *shares)
+        table.add_row(TRIALS[name].title, *row)
+    console = Console()
+    console.print(table)
+    console.print(f"\n{duration(notes.seconds)} in all. The page: [bold]{page}[/bold]")

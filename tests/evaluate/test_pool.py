@@ -1,0 +1,90 @@
+"""The pool's mechanics on a small foreign environment: real processes, real shared memory."""
+
+import numpy as np
+import pytest
+
+from plait.evaluate.pool import Episode, Pool
+from plait.evaluate.rollout import rollouts
+from plait.evaluate.worker import Scenes
+from reach_env import HORIZON, ID
+
+
+def obey(observation):
+    """Go where the words say; a little differently in every row, as a policy with batch effects would."""
+    side = np.array([{"go left": -1, "go right": 1}.get(words, 0) for words in observation.instruction])
+    rows = 0.9 + 0.01 * np.arange(len(side))
+    return np.repeat((side * rows)[:, None, None], 3, axis=1)
+
+
+def run(plan=obey, n=11, slots=4, workers=2, **scenes) -> list[Episode]:
+    setting = Scenes(ID, tuple(range(100, 100 + n)), **scenes)
+    env = setting.make()
+    with Pool(setting, env, slots, 3, workers) as pool:
+        return sorted(rollouts(plan, pool), key=lambda episode: episode.index)
+
+
+@pytest.fixture(scope="module")
+def episodes() -> list[Episode]:
+    return run()
+
+
+def test_every_episode_runs_once_with_its_own_seed(episodes):
+    assert [episode.index for episode in episodes] == list(range(11))
+    assert [episode.seed for episode in episodes] == list(range(100, 111))
+    assert {episode.instruction for episode in episodes} == {"go left", "go right"}
+
+
+def test_obeying_succeeds_and_the_chunk_is_cut_at_the_end(episodes):
+    assert all(episode.success for episode in episodes)
+    assert {len(episode.actions) for episode in episodes} <= {3, 4, 5}  # the second chunk of 3 is not used up
+
+
+def test_the_number_of_workers_changes_nothing(episodes):
+    for one, other in zip(run(workers=1), episodes, strict=True):
+        assert one.row() == other.row()
+        np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_slot_s_runs_every_nth_episode(episodes):
+    # The plan above acts by row, so that the actions show which slot an episode ran in.
+    assert [round((abs(float(e.actions[0, 0])) - 0.9) * 100) for e in episodes] == [i % 4 for i in range(11)]
+
+
+def test_the_policy_always_sees_the_full_batch():
+    rows = []
+
+    def idle(observation):
+        rows.append((len(observation), observation.images["top"].shape, observation.state.shape))
+        return np.zeros((4, 3, 1))
+
+    episodes = run(idle, n=5, instructions="absent")
+    assert set(rows) == {(4, (4, 16, 16, 3), (4, 2))}
+    assert [len(episode.actions) for episode in episodes] == [HORIZON] * 5
+    assert not any(episode.success or episode.instruction for episode in episodes)
+
+
+def test_observations_are_those_of_the_environment():
+    seen = []
+
+    def watch(observation):
+        seen.append((observation.images["top"][0, 0, 0, 0], observation.state[0, 1]))
+        return np.zeros((1, 3, 1))
+
+    run(watch, n=1, slots=1)
+    assert seen == [(0, 0), (180, 3), (360 % 256, 6), (540 % 256, 9)]
+
+
+def test_a_dead_worker_is_named():
+    with pytest.raises(RuntimeError, match=r"worker 1 died with exit code 7 while it ran the episodes \[1, 3\]"):
+        run(env_args={"fail": "die", "fail_seed": 103}, plan=lambda _: np.zeros((4, 3, 1)))
+
+
+def test_a_failing_environment_is_named():
+    with pytest.raises(RuntimeError, match=r"episode 2 \(seed 102\): ArithmeticError: the point has left the plane"):
+        run(env_args={"fail": "raise", "fail_seed": 102}, plan=lambda _: np.zeros((4, 3, 1)))
+
+
+def test_other_observation_spaces_are_refused():
+    setting = Scenes("CartPole-v1", (0,))
+    with pytest.raises(ValueError, match=r"observes Box.*expected a Dict with 'observation.images.<camera>'"):
+        Pool(setting, setting.make(), 1, 1)

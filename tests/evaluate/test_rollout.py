@@ -1,0 +1,130 @@
+"""Closed loop, end to end: the real tabletop and a small foreign environment, real policies, real files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from plait import envs
+from plait.evaluate.pool import Pool
+from plait.evaluate.protocol import FIRST_SEED, embodiment, evaluation_seed
+from plait.evaluate.rollout import evaluate, rollouts
+from plait.evaluate.worker import Scenes
+from plait.types import Spec
+from policies import small_policy
+from reach_env import ID
+
+TABLETOP = envs.make("tabletop").unwrapped.embodiment
+REACH = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
+
+
+def reach_policy(**config):
+    return small_policy(spec=REACH, image_size=16, **config)
+
+
+def test_evaluation_seeds_are_apart_from_those_of_recording_and_from_each_other():
+    seeds = [evaluation_seed(seed, i) for seed in (0, 1, 999) for i in range(1000)]
+    assert min(seeds) >= FIRST_SEED == 2**30
+    assert max(seeds) < 2**31
+    assert len(set(seeds)) == len(seeds)
+    assert evaluation_seed(3, 5) == evaluation_seed(3, 5)
+
+
+def test_eval_json_is_complete(tmp_path):
+    result = evaluate(reach_policy(), ID, episodes=5, slots=2, workers=1, out=tmp_path, checkpoint="abc", quiet=True)
+    assert json.loads((tmp_path / "eval.json").read_text()) == result
+    assert result["partial"] is False
+    assert result["aggregated"]["n_episodes"] == len(result["per_episode"]) == 5
+    assert set(result["per_episode"][0]) >= {"seed", "task", "instruction", "success", "steps"}
+    protocol = result["protocol"]
+    assert (protocol["execute"], protocol["slots"], protocol["checkpoint"]) == (4, 2, "abc")
+    assert protocol["cameras"] == {"top": [16, 16]}
+    assert protocol["env_args"] == {"fail": "", "fail_seed": -1}  # defaults too
+    assert {"plait", "torch", "mujoco", "gymnasium"} <= set(protocol["versions"])
+
+
+def test_same_arguments_same_episodes_whatever_the_workers():
+    runs = [
+        evaluate(small_policy(spec=TABLETOP), "tabletop", episodes=3, slots=2, workers=w, execute=8, quiet=True)
+        for w in (1, 2)
+    ]
+    assert runs[0]["per_episode"] == runs[1]["per_episode"]
+    assert runs[0]["per_split"].keys() == {"seen"}
+
+
+def test_the_experts_actions_succeed_through_the_pool():
+    """What a demonstrator does step by step must do the same in chunks, in another process."""
+    seeds = tuple(evaluation_seed(7, i) for i in range(6))
+    scenes = Scenes("tabletop", seeds, {"cameras": ()}, "exchanged")
+    env = scenes.make()
+    plans = [demonstrate(env, scenes, episode) for episode in range(len(seeds))]
+    with Pool(scenes, env, slots=4, execute=5, workers=2) as pool:
+        done = np.zeros(4, int)
+
+        def replay(_):
+            done[pool.fresh] = 0
+            chunks = [plans[index][at : at + 5] for index, at in zip(pool.index, done, strict=True)]
+            done[:] += 5
+            return np.stack([np.resize(chunk, (5, 7)) if len(chunk) else np.zeros((5, 7)) for chunk in chunks])
+
+        episodes = sorted(rollouts(replay, pool), key=lambda episode: episode.index)
+    env.close()
+    assert [episode.success for episode in episodes] == [True] * 6
+    assert [len(episode.actions) for episode in episodes] == [len(plan) for plan in plans]
+    for episode in episodes:
+        assert episode.facts["target"] in episode.facts["lifted"]
+        assert episode.facts["target"] != episode.facts["first_named"]
+
+
+def demonstrate(env, scenes, episode):
+    scenes.reset(env, episode)
+    expert, actions, ended = env.unwrapped.expert(), [], False
+    while not ended:
+        actions.append(expert.action())
+        _, _, terminated, truncated, _ = env.step(actions[-1])
+        ended = terminated or truncated
+    return np.array(actions)
+
+
+def test_an_interruption_keeps_what_is_finished(tmp_path):
+    policy = reach_policy()
+    predict, calls = policy.predict, []
+
+    def interrupted(inputs):
+        calls.append(inputs)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return predict(inputs)
+
+    policy.predict = interrupted
+    result = evaluate(policy, ID, episodes=9, slots=3, workers=1, out=tmp_path, quiet=True)
+    assert result["partial"] is True
+    assert 0 < result["aggregated"]["n_episodes"] < 9
+    assert json.loads((tmp_path / "eval.json").read_text()) == result
+
+
+def test_a_policy_of_another_embodiment_is_refused():
+    policy = small_policy(spec=replace(TABLETOP, cameras={"top": (32, 32)}, gripper="positive_opens"))
+    with pytest.raises(ValueError, match="does not fit environment 'tabletop'") as error:
+        evaluate(policy, "tabletop", episodes=1, quiet=True)
+    assert "camera 'top': in the policy, not in the environment" in str(error.value)
+    assert "gripper: the policy has 'positive_opens', the environment has 'positive_closes'" in str(error.value)
+
+
+def test_a_foreign_environment_takes_the_policys_names_where_the_numbers_agree():
+    env = envs.make(ID)
+    assert embodiment(env, REACH) == REACH
+    assert embodiment(env, replace(REACH, state=("a", "b", "c"))).state == ("state_0", "state_1")
+
+
+def test_no_episodes_are_too_few():
+    with pytest.raises(ValueError, match="episodes: 0"):
+        evaluate(reach_policy(), ID, episodes=0)
+
+
+def test_videos_show_failures_and_successes(tmp_path):
+    result = evaluate(reach_policy(), ID, episodes=4, slots=2, workers=1, videos=2, out=tmp_path, quiet=True)
+    names = [row["video"] for row in result["per_episode"] if "video" in row]
+    assert len(names) == 2
+    assert all((tmp_path / name).stat().st_size > 1000 for name in names)
