@@ -11,7 +11,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from plait.types import Spec
+from plait.spec import Spec
 
 ID = "expert_env:Count-v0"
 HORIZON = 5

@@ -11,7 +11,8 @@ from plait.encoders.vision import TimmConfig, Vision
 from plait.fusion import Fusion
 from plait.heads import Head
 from plait.policy import Policy, PolicyConfig
-from plait.types import Batch, Observation, Spec
+from plait.spec import Spec
+from plait.types import Batch, Observation
 
 UNIONS = {"vision": Vision, "language": Language, "fusion": Fusion, "head": Head}
 SMALL = {"timm": TimmConfig(name="test_vit")}  # members whose defaults are too slow for a test

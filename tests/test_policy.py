@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from plait.policy import PolicyConfig
-from plait.types import Observation, Spec
+from plait.spec import Spec
+from plait.types import Observation
 from policies import SPEC, random_batch, random_observation, small_policy
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from plait.config import from_dict, to_dict
 from plait.encoders.tokenizer import Tokenizer
 from plait.policy import Policy, PolicyConfig
-from plait.types import Spec
+from plait.spec import Spec
 
 FORMAT_VERSION = 1
 CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"

@@ -20,18 +20,8 @@ from plait.fusion import FilmConfig, Fusion
 from plait.heads import Head, RegressionConfig
 from plait.heads.grasp import GraspConfig, GraspHead
 from plait.nn.normaliser import Normaliser
-from plait.types import (
-    INSTRUCTION,
-    STATE,
-    Batch,
-    Fused,
-    FusionPart,
-    HeadPart,
-    Inputs,
-    Observation,
-    Spec,
-    camera_modality,
-)
+from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
+from plait.types import Batch, Fused, FusionPart, HeadPart, Inputs, Observation
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
 

@@ -1,35 +1,15 @@
-"""The shapes that cross a boundary: tokens, observations, inputs, batches, and the embodiment they belong to.
+"""The shapes that cross a boundary: tokens, observations, inputs, batches.
 
-Everything is batched. ``True`` in a mask means *valid*, everywhere. A modality is named by a string:
-``images.<camera>``, ``state`` or ``instruction``; groups of tokens, ``present`` flags and reports use these names.
+Everything is batched. ``True`` in a mask means *valid*, everywhere. Modalities are named as in ``plait.spec``.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-
-STATE = "state"
-INSTRUCTION = "instruction"
-CAMERA_PREFIX = "images."
-
-
-def camera_modality(camera: str) -> str:
-    """The modality's name of a camera: ``front`` -> ``images.front``."""
-    return CAMERA_PREFIX + camera
-
-
-def is_camera(modality: str) -> bool:
-    return modality.startswith(CAMERA_PREFIX)
-
-
-def module_name(modality: str) -> str:
-    """The modality's name inside a module's parameters, which cannot hold a dot."""
-    return modality.replace(".", "_")
 
 
 @dataclass(frozen=True)
@@ -156,83 +136,6 @@ def _map_tensors(value: Any, function: Any) -> Any:
     if isinstance(value, dict):
         return {key: function(item) for key, item in value.items()}
     return None if value is None else function(value)
-
-
-@dataclass(frozen=True)
-class Spec:
-    """The embodiment: what is seen, what is felt, what is commanded, in which units and conventions.
-
-    Environments, datasets and checkpoints each yield one; ``differences`` is the only comparison.
-
-    Attributes:
-        cameras: camera -> (height, width) in pixels.
-        state: name of each state entry, in order.
-        actions: name of each action entry, in order.
-        action_low, action_high: limits per entry, or None when unknown.
-        state_units, action_units: unit of each entry, for people to read.
-        action_kind: ``"delta"`` or ``"absolute"``.
-        rotation: ``"axis_angle"``, ``"euler_xyz"``, ``"quaternion_xyzw"``, ``"rotation_6d"`` or ``"none"``.
-        gripper: ``"positive_closes"``, ``"positive_opens"`` or ``"none"``.
-        rate: control steps per second.
-    Every convention may be None: unknown, and then not compared.
-    """
-
-    cameras: dict[str, tuple[int, int]]
-    state: tuple[str, ...]
-    actions: tuple[str, ...]
-    action_low: tuple[float, ...] | None = None
-    action_high: tuple[float, ...] | None = None
-    state_units: tuple[str, ...] | None = None
-    action_units: tuple[str, ...] | None = None
-    action_kind: str | None = None
-    rotation: str | None = None
-    gripper: str | None = None
-    rate: float | None = None
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Every modality that this embodiment can deliver, cameras first."""
-        return (*map(camera_modality, self.cameras), *([STATE] if self.state else []), INSTRUCTION)
-
-    @property
-    def position(self) -> tuple[int, ...] | None:
-        """Where the hand's x, y, z stand in the state, or None when the state does not name them."""
-        try:
-            return tuple(self.state.index(axis) for axis in ("x", "y", "z"))
-        except ValueError:
-            return None
-
-    def resized(self, size: int) -> "Spec":
-        """The same embodiment seen through square images of ``size`` pixels."""
-        return replace(self, cameras={camera: (size, size) for camera in self.cameras})
-
-    def differences(self, other: "Spec", mine: str = "this", theirs: str = "the other") -> list[str]:
-        """One sentence per difference that would make a policy of one misbehave on the other; [] when none.
-
-        Image sizes are not compared: ``Policy.prepare`` resizes.
-        """
-        rows = [
-            _missing("camera", self.cameras, other.cameras, mine, theirs),
-            _missing("camera", other.cameras, self.cameras, theirs, mine),
-        ]
-        for name in ("state", "actions", "state_units", "action_units", "action_kind", "rotation", "gripper", "rate"):
-            a, b = getattr(self, name), getattr(other, name)
-            if a is not None and b is not None and a != b:
-                rows.append(f"{name}: {mine} has {_show(a)}, {theirs} has {_show(b)}")
-        for name in ("action_low", "action_high"):
-            a, b = getattr(self, name), getattr(other, name)
-            if a is not None and b is not None and len(a) == len(b) and not np.allclose(a, b):
-                rows.append(f"{name}: {mine} has {_show(a)}, {theirs} has {_show(b)}")
-        return [row for row in rows if row]
-
-
-def _missing(what: str, wanted: Any, available: Any, mine: str, theirs: str) -> str:
-    names = [name for name in wanted if name not in available]
-    return f"{what} {', '.join(map(repr, names))}: in {mine}, not in {theirs}" if names else ""
-
-
-def _show(value: Any) -> str:
-    return f"{len(value)} entries ({', '.join(map(str, value))})" if isinstance(value, tuple) else repr(value)
 
 
 # torch.export takes dataclasses only when it knows them.

@@ -11,7 +11,7 @@ from plait.data.lerobot import Dataset
 from plait.data.loader import held_out
 from plait.data.writer import DatasetWriter
 from plait.evaluate.openloop import openloop, validation_share
-from plait.types import Spec
+from plait.spec import Spec
 from policies import small_policy
 
 SPEC = Spec(cameras={"top": (16, 16)}, state=("now", "next"), actions=("move", "still"), rate=10.0)

@@ -11,7 +11,7 @@ from plait.evaluate.pool import Pool
 from plait.evaluate.protocol import FIRST_SEED, embodiment, evaluation_seed
 from plait.evaluate.rollout import evaluate, rollouts
 from plait.evaluate.worker import Scenes
-from plait.types import Spec
+from plait.spec import Spec
 from policies import small_policy
 from reach_env import ID
 

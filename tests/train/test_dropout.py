@@ -2,8 +2,9 @@
 
 import torch
 
+from plait.spec import INSTRUCTION
 from plait.train.dropout import ModalityDropout
-from plait.types import INSTRUCTION, Batch
+from plait.types import Batch
 from policies import random_batch, small_policy
 
 

@@ -10,7 +10,7 @@ from plait.cli.parse import Verb, pairs
 
 if TYPE_CHECKING:
     from plait.policy import Action
-    from plait.types import Spec
+    from plait.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from plait.types import INSTRUCTION, STATE, Inputs, Shape, Tokens, camera_modality, module_name
+from plait.spec import INSTRUCTION, STATE, camera_modality, module_name
+from plait.types import Inputs, Shape, Tokens
 
 
 class ObservationEncoder(nn.Module):

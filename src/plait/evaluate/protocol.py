@@ -12,7 +12,7 @@ import torch
 import plait
 from plait.control import Controller
 from plait.evaluate.worker import IMAGE, STATE, Scenes
-from plait.types import Spec
+from plait.spec import Spec
 
 FIRST_SEED = 2**30  # recording uses seeds below it, evaluation uses the others: no scene is in both
 EPISODES_PER_SEED = 1_000_003

@@ -10,7 +10,8 @@ from plait.nn.attention import Attention
 from plait.nn.pooling import masked_mean
 from plait.nn.positions import grid_positions
 from plait.nn.readout import ReadoutName, readout
-from plait.types import INSTRUCTION, STATE, Fused, Shape, Tokens, is_camera, module_name
+from plait.spec import INSTRUCTION, STATE, is_camera, module_name
+from plait.types import Fused, Shape, Tokens
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from plait.nn.film import FiLM
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
-from plait.types import INSTRUCTION, Fused, Shape, Tokens, is_camera, module_name
+from plait.spec import INSTRUCTION, is_camera, module_name
+from plait.types import Fused, Shape, Tokens
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import torch
 
+from plait.spec import INSTRUCTION
 from plait.train.loop import Source
-from plait.types import INSTRUCTION, Batch
+from plait.types import Batch
 
 
 class ModalityDropout:

@@ -15,7 +15,7 @@ from plait.envs.tabletop.instructions import LANGUAGES, sentences
 from plait.envs.tabletop.scene import OBJECTS, RATE, Scene
 from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, sample, succeeded
 from plait.envs.tabletop.vocabulary import COMBINATIONS, VOCABULARIES
-from plait.types import Spec
+from plait.spec import Spec
 
 Result = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
 INSTRUCTIONS = ("normal", "exchanged", "absent", "paraphrase", "unknown_words")

@@ -1,0 +1,1 @@
+"""Demonstrations on disk and in batches: LeRobotDataset v3.0 in and out, cache, loader, augmentation."""

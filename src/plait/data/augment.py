@@ -1,0 +1,59 @@
+"""Augmentation of image batches, uint8 to uint8: random shift and mild colour jitter, one draw per image.
+
+Shift by padding with the edge and cropping is from Yarats et al., 2021 (DrQ-v2, https://arxiv.org/abs/2107.09645).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is drawn for each image, uniformly.
+
+    Attributes:
+        shift: pixels, up to this far in each direction.
+        brightness: up to this share of the full range is added or taken away.
+        contrast, saturation: factor between 1 - value and 1 + value.
+    """
+
+    shift: int = 4
+    brightness: float = 0.1
+    contrast: float = 0.1
+    saturation: float = 0.1
+
+    def __call__(self, images: UInt8[Tensor, "b h w 3"], generator: Generator) -> UInt8[Tensor, "b h w 3"]:
+        """Augmented copies. ``generator`` lives on the CPU, so that every device sees the same draws."""
+        b, device = len(images), images.device
+        if self.shift:
+            offset = torch.randint(-self.shift, self.shift + 1, (b, 2), generator=generator)
+            images = shift(images, offset.to(device))
+        if self.brightness or self.contrast or self.saturation:
+            spread = torch.tensor([self.brightness, self.contrast, self.saturation])
+            factors = (torch.rand(b, 3, generator=generator) * 2 - 1) * spread
+            images = jitter(images, factors.to(device))
+        return images
+
+
+def shift(images: UInt8[Tensor, "b h w 3"], offset: Int[Tensor, "b 2"]) -> UInt8[Tensor, "b h w 3"]:
+    """Move each image by its (rows, columns); the edge's pixels fill what comes in."""
+    b, h, w, _ = images.shape
+    device = images.device
+    rows = (torch.arange(h, device=device) + offset[:, :1]).clamp_(0, h - 1)
+    columns = (torch.arange(w, device=device) + offset[:, 1:]).clamp_(0, w - 1)
+    base = torch.arange(b, device=device)[:, None] * h
+    pixel = ((base + rows) * w)[:, :, None] + columns[:, None, :]
+    return images.reshape(-1, 3).index_select(0, pixel.view(-1)).view(images.shape)
+
+
+def jitter(images: UInt8[Tensor, "b h w 3"], factors: Float[Tensor, "b 3"]) -> UInt8[Tensor, "b h w 3"]:
+    """Change brightness, contrast and saturation of each image; factors of 0 change nothing."""
+    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
+    gain, pixels = 1 + contrast, images.float()
+    grey = (pixels[..., 0] + pixels[..., 1] + pixels[..., 2]).div_(3)
+    offset = 127.5 * (1 - gain) + 255 * brightness - grey.mul_(gain * saturation) + 0.5  # 0.5: truncation then rounds
+    pixels = pixels.mul_((gain * (1 + saturation))[..., None]).add_(offset[..., None])
+    return pixels.clamp_(0, 255).to(torch.uint8)

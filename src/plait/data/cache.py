@@ -1,0 +1,129 @@
+"""Images decoded once into memory-mapped arrays at the size that training wants.
+
+One file per camera, size and state of the dataset: ``front-64x64-<fingerprint>.npy`` in the dataset's own hidden
+folder, or in the user's cache folder when the dataset cannot be written. A file appears by rename when it is complete,
+so a half-written one is never used and two processes cannot spoil each other's.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from plait.data import layout
+from plait.data.images import resize
+from plait.data.lerobot import Dataset
+
+FOLDER = ".plait-cache"
+_SPARE = 256 * 1024**2  # bytes of the disk that stay free
+
+
+class Images:
+    """Images of some cameras at one size: from the cache where it fits on the disk, else decoded at each access.
+
+    Args:
+        size: (height, width) of what ``read`` returns.
+        cache: False never builds a cache.
+    """
+
+    def __init__(self, dataset: Dataset, cameras: list[str], size: tuple[int, int], cache: bool = True) -> None:
+        self.dataset, self.size = dataset, size
+        self.arrays: dict[str, np.ndarray | None] = {}
+        if cache:
+            with _progress() as bar, ThreadPoolExecutor(2) as pool:
+                task = bar.add_task("decoding images once", total=len(cameras) * len(dataset))
+                built = pool.map(lambda camera: build(dataset, camera, size, partial(bar.advance, task)), cameras)
+                self.arrays = dict(zip(cameras, built, strict=True))
+
+    def read(self, camera: str, indices: np.ndarray) -> torch.Tensor:
+        """uint8 ``[n, h, w, 3]``, the same with and without the cache."""
+        array = self.arrays.get(camera)
+        if array is not None:
+            return torch.from_numpy(array[indices])
+        return resize(self.dataset.images(camera, indices), self.size)
+
+
+def build(
+    dataset: Dataset, camera: str, size: tuple[int, int], advance: Callable[[int], None] = lambda frames: None
+) -> np.ndarray | None:
+    """The cached images of one camera, uint8 ``[N, h, w, 3]``, memory-mapped; decoded now when they are not there yet.
+
+    Args:
+        advance: told how many more frames are decoded.
+
+    Returns:
+        None when the disk has no room for them.
+    """
+    name, mark = f"{camera.replace('/', '_')}-{size[0]}x{size[1]}", fingerprint(dataset)
+    for folder in _folders(dataset):
+        path = folder / f"{name}-{mark}.npy"
+        if path.exists():
+            return np.load(path, mmap_mode="r")
+    shape = (len(dataset), *size, 3)
+    folder = next((folder for folder in _folders(dataset) if _writable(folder)), None)
+    if folder is None or shutil.disk_usage(folder).free < int(np.prod(shape)) + _SPARE:
+        return None
+    path = folder / f"{name}-{mark}.npy"
+    try:
+        _decode(dataset, camera, shape, path, advance)
+    except OSError as error:
+        if error.errno not in layout.FULL:
+            raise
+        return None
+    for stale in set(folder.glob(f"{name}-*.npy")) - {path}:
+        stale.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r")
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Changes whenever a file of the dataset does (its size or its time of change)."""
+    files = {*dataset.columns.files, *(clip.path for episode in dataset.episodes for clip in episode.videos.values())}
+    digest = hashlib.sha256(f"{len(dataset)} frames".encode())
+    for file in sorted(files):
+        status = file.stat()
+        digest.update(f"{file.relative_to(dataset.path)} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _folders(dataset: Dataset) -> list[Path]:
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plait"
+    place = hashlib.sha256(str(dataset.path.resolve()).encode()).hexdigest()[:16]
+    return [dataset.path / FOLDER, user / place]
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _decode(dataset: Dataset, camera: str, shape: tuple[int, ...], path: Path, advance: Callable[[int], None]) -> None:
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    try:
+        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process without a word
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        for indices, images in dataset.frames[camera].in_order():
+            array[indices] = resize(torch.from_numpy(images), (shape[1], shape[2])).numpy()
+            advance(len(indices))
+        array.flush()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,127 @@
+"""Read a LeRobotDataset v3.0, from plait or from lerobot, with video or images, whatever its cameras are called."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from plait.data import checks, layout
+from plait.data.finalize import recover
+from plait.data.frames import PngFrames, VideoFrames
+from plait.data.statistics import of_vectors
+from plait.data.tables import Columns, EpisodeRow, episode_rows, read_columns, read_info, read_spec
+from plait.spec import Spec
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N frames of demonstrations. Numbers are in memory, images are read when asked for.
+
+    Attributes:
+        spec: the embodiment; conventions that the dataset does not state are None.
+        tasks: instruction of each task index.
+        episodes: one row each, in order; frames ``start`` to ``start + length`` are the episode's.
+
+    Example:
+        >>> dataset = Dataset.open("datasets/pick")             # doctest: +SKIP
+        >>> dataset.images("front", [0, 1]).shape               # doctest: +SKIP
+        torch.Size([2, 64, 64, 3])
+    """
+
+    path: Path
+    info: dict[str, Any]
+    spec: Spec
+    tasks: list[str]
+    episodes: list[EpisodeRow]
+    columns: Columns
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Dataset":
+        """Open the dataset in the folder ``path`` and check that its parts belong together (``verify`` checks pixels).
+
+        Raises:
+            ValueError: not a v3 dataset, or something in it is missing, broken or inconsistent; the message names the
+                file, what is wrong and what to do.
+        """
+        path = Path(path)
+        recover(path)
+        info = read_info(path)
+        if not info["total_episodes"]:
+            raise ValueError(f"{path}: no finished episode yet; record at least one")
+        rows = episode_rows(path, info)
+        columns = read_columns(rows, info["features"])
+        tasks = layout.read_tasks(path / layout.TASKS)
+        dataset = cls(path, info, read_spec(path, info), tasks, rows, columns)
+        if problems := checks.pairing(dataset):
+            more = f" (and {len(problems) - 1} more: Dataset.verify lists them)" if len(problems) > 1 else ""
+            raise ValueError(f"{path}: {problems[0]}{more}")
+        return dataset
+
+    def __len__(self) -> int:
+        return len(self.columns.row)
+
+    @cached_property
+    def action(self) -> Float[Tensor, "n a"]:
+        return torch.from_numpy(self.columns.values[layout.ACTION])
+
+    @cached_property
+    def state(self) -> Float[Tensor, "n s"] | None:
+        return torch.from_numpy(self.columns.values[layout.STATE]) if layout.STATE in self.columns.values else None
+
+    @cached_property
+    def task_index(self) -> Int[Tensor, " n"]:
+        return torch.from_numpy(self.columns.values["task_index"].astype(np.int64))
+
+    @cached_property
+    def episode_index(self) -> Int[Tensor, " n"]:
+        return torch.from_numpy(self.columns.values["episode_index"].astype(np.int64))
+
+    def images(self, camera: str, indices: Any) -> UInt8[Tensor, "n h w 3"]:
+        """Images of one camera at any frames, decoded now, at the dataset's own size.
+
+        Raises:
+            ValueError: an image is missing or broken; the message names the file and the place in it.
+        """
+        return torch.from_numpy(self.frames[camera].read(np.asarray(indices)))
+
+    @cached_property
+    def frames(self) -> dict[str, PngFrames | VideoFrames]:
+        """Camera -> where its images come from."""
+        sources: dict[str, PngFrames | VideoFrames] = {}
+        for camera, key in layout.camera_keys(self.info).items():
+            feature, size = self.info["features"][key], self.spec.cameras[camera]
+            if feature["dtype"] == "image":
+                sources[camera] = PngFrames(self.columns, key, size)
+            else:
+                time = self.columns.values["timestamp"].astype(np.float64)
+                sources[camera] = VideoFrames(self.episodes, camera, time, float(self.info["fps"]), size)
+        return sources
+
+    def statistics(self) -> dict[str, dict[str, Tensor]]:
+        """Exact mean, std, min, max and quantiles (q01 ... q99) of state and action, each ``[s]`` or ``[a]``."""
+        keys = [key for key in (layout.STATE, layout.ACTION) if key in self.columns.values]
+        return {
+            key: {name: torch.from_numpy(value).float() for name, value in of_vectors(self.columns.values[key]).items()}
+            for key in keys
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """How it was recorded, when plait wrote it: environment, arguments, seed, versions; else {}."""
+        file = self.path / layout.PLAIT
+        return layout.read_json(file)["provenance"] if file.exists() else {}
+
+    def extras(self) -> list[dict[str, Any]]:
+        """What was kept beside each episode (its exact seed), when plait wrote it; else []."""
+        file = self.path / layout.PLAIT_EPISODES
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        return [json.loads(line) for line in lines[: len(self.episodes)]]
+
+    def verify(self) -> list[str]:
+        """Read everything, every pixel included; one sentence per problem, [] when the dataset is sound."""
+        return checks.pairing(self) + checks.pixels(self)

@@ -1,0 +1,168 @@
+"""Batches of demonstrations, each a pure function of (seed, step), so that an exact resume needs no sampler state."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from plait.config import unknown
+from plait.data.augment import Augment
+from plait.data.cache import Images
+from plait.data.lerobot import Dataset
+from plait.data.targets import grasp_targets
+from plait.types import Batch, Inputs, Observation
+
+
+class Loader:
+    """Shuffled training batches and the held-out episodes.
+
+    Every training frame comes exactly once per epoch; a batch may reach over the end of an epoch into the next.
+
+    Args:
+        prepare: ``Policy.prepare``: a raw observation -> the policy's inputs.
+        horizon: length of the action chunk that follows each frame.
+        size: (height, width) of the images; they are cached at this size.
+        seed: of the order and the augmentation. Which episodes are held out does not depend on it.
+        augment: None leaves the images as they are.
+        validation: share of the episodes that is held out, at least one of two or more when above 0.
+        cameras: which to read; None reads all.
+        cache: decode all images once into a memory-mapped file (when it fits); False decodes them at each access.
+        prefetch: how many batches ``stream`` prepares ahead.
+
+    Attributes:
+        wait_seconds: how long the consumer of ``stream`` has waited for batches so far.
+
+    Raises:
+        ValueError: a camera that the dataset lacks, or sizes that make no sense.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        prepare: Callable[[Observation], Inputs],
+        horizon: int,
+        batch_size: int,
+        size: tuple[int, int],
+        seed: int = 0,
+        augment: Augment | None = None,
+        validation: float = 0.05,
+        cameras: list[str] | None = None,
+        cache: bool = True,
+        prefetch: int = 4,
+    ) -> None:
+        if min(horizon, batch_size, *size) < 1:
+            raise ValueError(f"horizon {horizon}, batch_size {batch_size}, size {size}: each must be at least 1")
+        self.cameras = list(dataset.spec.cameras) if cameras is None else cameras
+        for camera in self.cameras:
+            if camera not in dataset.spec.cameras:
+                raise unknown("camera", camera, dataset.spec.cameras)
+        self.dataset, self.prepare, self.horizon, self.batch_size = dataset, prepare, horizon, batch_size
+        self.seed, self.augment, self.prefetch, self.wait_seconds = seed, augment, prefetch, 0.0
+        self.images = Images(dataset, self.cameras, size, cache)
+        self.held_out = held_out(len(dataset.episodes), validation)
+        self._ends = torch.tensor([row.start + row.length for row in dataset.episodes])[dataset.episode_index]
+        held = np.isin(dataset.episode_index.numpy(), self.held_out)
+        self.frames, self.validation_frames = np.flatnonzero(~held), np.flatnonzero(held)
+        self._grasp = grasp_targets(dataset)
+        self._orders: dict[int, np.ndarray] = {}
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.frames) / self.batch_size
+
+    def batch(self, step: int) -> Batch:
+        """The ``step``-th batch: ``batch_size`` rows, the same at every call and in every process."""
+        return self._load(self.indices(step), torch.Generator().manual_seed(_seed(self.seed, 1, step)))
+
+    def indices(self, step: int) -> np.ndarray:
+        """Which frames the ``step``-th batch holds."""
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = positions // len(self.frames), positions % len(self.frames)
+        orders = {epoch: self._order(epoch) for epoch in np.unique(epochs).tolist()}
+        return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)])
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches ``start`` to ``stop`` (excluded), prepared ahead by a thread."""
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(self.prefetch)
+        abandoned = threading.Event()
+        thread = threading.Thread(target=self._produce, args=(ready, abandoned, range(start, stop)), daemon=True)
+        thread.start()
+        try:
+            for _ in range(start, stop):
+                began = time.perf_counter()
+                item = ready.get()
+                self.wait_seconds += time.perf_counter() - began
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            abandoned.set()
+            thread.join()
+
+    def validation(self) -> Iterator[Batch]:
+        """The held-out episodes, every frame once, in order, without augmentation."""
+        for start in range(0, len(self.validation_frames), self.batch_size):
+            yield self._load(self.validation_frames[start : start + self.batch_size], None)
+
+    def _produce(self, ready: "queue.Queue[Batch | BaseException]", abandoned: threading.Event, steps: range) -> None:
+        for step in steps:
+            try:
+                item: Batch | BaseException = self.batch(step)
+            except Exception as error:  # raised again where the batch is wanted
+                item = error
+            while not abandoned.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if abandoned.is_set() or isinstance(item, BaseException):
+                return
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The epoch's permutation of the training frames; the last two stay in memory."""
+        if epoch not in self._orders:
+            rng = np.random.default_rng([self.seed, 0, epoch])
+            self._orders = {**dict(list(self._orders.items())[-1:]), epoch: rng.permutation(self.frames)}
+        return self._orders[epoch]
+
+    def _load(self, indices: np.ndarray, generator: torch.Generator | None) -> Batch:
+        dataset, rows = self.dataset, torch.from_numpy(indices)
+        images = {camera: self.images.read(camera, indices) for camera in self.cameras}
+        if self.augment and generator is not None:
+            images = {camera: self.augment(pixels, generator) for camera, pixels in images.items()}
+        state = None if dataset.state is None else dataset.state[rows]
+        words = [dataset.tasks[task] for task in dataset.task_index[rows].tolist()]
+        action, mask = chunks(dataset.action, rows, self._ends[rows], self.horizon)
+        inputs = self.prepare(Observation(images, state, words))
+        grasp, known = (None, None) if self._grasp is None else (self._grasp[0][rows], self._grasp[1][rows])
+        return Batch(inputs, action, mask, grasp, known)
+
+
+def chunks(
+    action: Float[Tensor, "n a"], rows: Int[Tensor, " b"], ends: Int[Tensor, " b"], horizon: int
+) -> tuple[Float[Tensor, "b horizon a"], Bool[Tensor, "b horizon"]]:
+    """The ``horizon`` actions from each row on; after the episode's end, its last one and a mask of False."""
+    wanted = rows[:, None] + torch.arange(horizon)
+    return action[torch.minimum(wanted, ends[:, None] - 1)], wanted < ends[:, None]
+
+
+def held_out(episodes: int, share: float) -> np.ndarray:
+    """Which of the episodes are kept for validation: a fixed draw, so that every run and tool picks the same.
+
+    Raises:
+        ValueError: ``share`` is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"validation share {share}; it must be at least 0 and below 1")
+    count = max(1, round(share * episodes)) if share and episodes > 1 else 0
+    return np.sort(np.random.default_rng(0).permutation(episodes)[:count])
+
+
+def _seed(*values: int) -> int:
+    return int(np.random.SeedSequence(values).generate_state(1, np.uint64)[0] >> 1)

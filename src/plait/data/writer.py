@@ -1,0 +1,271 @@
+"""Write a LeRobotDataset v3.0 so that a kill at any moment leaves a valid dataset of all finished episodes.
+
+Each episode is written to files of its own: videos, data, its line of ``plait_episodes.jsonl``, its episode row, and
+last ``info.json``, whose count of episodes is the one thing that makes an episode part of the dataset. Every file is
+written whole or not at all (temporary name, atomic rename), and whatever lies beyond the count is ignored by readers
+and overwritten by the next episode. ``finalize`` merges the small files into large ones.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plait.config import to_dict
+from plait.data import layout, statistics, video
+from plait.data.episode import EncodedEpisode, Episode, encode, storage
+from plait.data.finalize import merge, recover
+from plait.data.tables import read_info, read_rows, read_spec
+from plait.spec import Spec
+
+ByFeature = dict[str, statistics.Statistics]
+DATA_MB, VIDEO_MB = 100, 200  # the largest size of a merged file, as lerobot has it
+
+
+class DatasetWriter:
+    """Appends episodes to a dataset; opening a folder that has some goes on after the last finished one.
+
+    Args:
+        path: the dataset's folder; made when missing.
+        spec: the embodiment; ``spec.rate`` is needed.
+        images: ``"png"``, ``"video"`` or ``"auto"`` (PNG up to 96 pixels).
+        provenance: anything about the recording that JSON can hold; kept in ``meta/plait.json``.
+
+    Raises:
+        ValueError: the folder holds a dataset of another embodiment or storage; the message lists the differences.
+    """
+
+    def __init__(
+        self, path: str | Path, spec: Spec, images: str = "auto", provenance: dict[str, Any] | None = None
+    ) -> None:
+        self.path, self.spec, self.storage = Path(path), spec, storage(spec, images)
+        self.videos = [camera for camera, kind in self.storage.items() if kind == "video"]
+        recover(self.path, discard=True)
+        if (self.path / layout.INFO).exists():
+            self._resume()
+        else:
+            self._create(provenance or {})
+
+    def append(self, episode: Episode | EncodedEpisode) -> None:
+        """Write one finished episode. When this returns, a kill no longer loses it.
+
+        Raises:
+            ValueError: the episode does not fit the ``Spec``.
+            OSError: the disk is full; nothing is lost, and ``append`` may be called again with the same episode.
+        """
+        encoded = encode(episode, self.spec, self.storage) if isinstance(episode, Episode) else episode
+        place = layout.numbered(self._files)
+        tasks = self.tasks if encoded.instruction in self.tasks else [*self.tasks, encoded.instruction]
+        columns = self._columns(encoded, tasks.index(encoded.instruction))
+        stats = {k: statistics.of_vectors(v) for k, v in columns.items() if v.ndim == 1} | encoded.statistics
+        total = {key: statistics.fold(self._statistics.get(key), stats[key]) for key in self.features}
+        for camera in self.videos:
+            key = layout.IMAGE_PREFIX + camera
+            layout.write_bytes(self.path / layout.VIDEO_PATH.format(video_key=key, **place), encoded.videos[camera])
+        self._write_data(encoded, columns, place)
+        if len(tasks) > len(self.tasks):
+            layout.write_tasks(self.path / layout.TASKS, tasks)
+        extra = self._write_extra(encoded.extra)
+        self._write_row(encoded, stats, place)
+        if (self.episodes + 1) & self.episodes == 0:  # after 1, 2, 4, 8, ... episodes, and at the end
+            _write_statistics(self.path, total)
+        info = self._info | {
+            "total_episodes": self.episodes + 1,
+            "total_frames": self.frames + len(encoded),
+            "total_tasks": len(tasks),
+            "splits": {"train": f"0:{self.episodes + 1}"},
+        }
+        layout.write_json(self.path / layout.INFO, info)  # from here on, the episode counts
+        self._info, self.tasks, self._statistics = info, tasks, total
+        self._files, self._extra_bytes = self._files + 1, extra
+
+    def finalize(self) -> None:
+        """Merge the episodes' files into few large ones. Killed or failing midway, it leaves the dataset as it was."""
+        files = sorted((self.path / "meta/episodes").glob("*/*.parquet"))
+        if files and layout.PACKED in pq.read_schema(files[-1]).names:
+            _write_statistics(self.path, self._statistics)
+            merge(self.path, self._info)
+            self._files = _next_file(read_rows(self.path, self.episodes))
+
+    @property
+    def episodes(self) -> int:
+        return self._info["total_episodes"]
+
+    @property
+    def frames(self) -> int:
+        return self._info["total_frames"]
+
+    def last_extra(self) -> dict[str, Any]:
+        """What was kept beside the last episode; {} when there is none."""
+        if not self.episodes:
+            return {}
+        with (self.path / layout.PLAIT_EPISODES).open("rb") as file:
+            return json.loads(file.read(self._extra_bytes).splitlines()[-1])
+
+    @property
+    def features(self) -> dict[str, Any]:
+        return self._info["features"]
+
+    # ------------------------------------------------------------------------------------------------ beginning
+
+    def _create(self, provenance: dict[str, Any]) -> None:
+        if foreign := [file.name for file in self.path.glob("*") if file.name != "meta"]:
+            raise ValueError(f"{self.path}: holds {foreign[0]!r} and no dataset; record into an empty or a new folder")
+        self._info = _empty_info(self.spec, self.storage)
+        self.tasks: list[str] = []
+        self._statistics: ByFeature = {}
+        self._files = self._extra_bytes = 0
+        content = {"format_version": 1, "spec": to_dict(self.spec), "provenance": provenance}
+        layout.write_json(self.path / layout.PLAIT, content)
+        layout.write_json(self.path / layout.INFO, self._info)
+
+    def _resume(self) -> None:
+        self._info = read_info(self.path)
+        self._check_same()
+        rows = read_rows(self.path, self.episodes, with_statistics=True)
+        self.tasks = layout.read_tasks(self.path / layout.TASKS)[: self._info["total_tasks"]] if self.episodes else []
+        self._statistics = {}
+        for row in rows.to_pylist():
+            for key in self.features:
+                self._statistics[key] = statistics.fold(self._statistics.get(key), _row_statistics(row, key))
+        self._files = _next_file(rows)
+        lines = (self.path / layout.PLAIT_EPISODES).read_bytes().splitlines(keepends=True) if self.episodes else []
+        self._extra_bytes = sum(map(len, lines[: self.episodes]))
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what a kill left behind: temporary files, and files of an episode that was not finished."""
+        for folder in ("data", "videos", "meta"):
+            for file in (self.path / folder).rglob("*"):
+                place = re.fullmatch(r".*/chunk-(\d+)/file-(\d+)\.\w+", file.as_posix())
+                unfinished = place and int(place[1]) * layout.CHUNK + int(place[2]) >= self._files
+                if unfinished or (file.name.startswith(".") and file.suffix == ".tmp"):
+                    file.unlink()
+
+    def _check_same(self) -> None:
+        if not (self.path / layout.PLAIT).exists():
+            raise ValueError(f"{self.path}: a dataset that plait did not write; record into another folder")
+        differences = read_spec(self.path, self._info).differences(self.spec, "the dataset", "the new recording")
+        kinds = {c: self.features[key]["dtype"] for c, key in layout.camera_keys(self._info).items()}
+        differences += [
+            f"camera {camera!r}: {kinds[camera]} in the dataset, {kind} now"
+            for camera, kind in self.storage.items()
+            if kinds.get(camera, kind) != kind
+        ]
+        if layout.spec_from_info(self._info).cameras != self.spec.cameras and not differences:
+            differences = ["the cameras have another size"]
+        if differences:
+            raise ValueError(f"{self.path}: cannot go on recording here: {'; '.join(differences)}. Use another folder")
+
+    # -------------------------------------------------------------------------------------------- one episode
+
+    def _columns(self, episode: EncodedEpisode, task: int) -> dict[str, np.ndarray]:
+        n = len(episode)
+        frame = np.arange(n)
+        vectors = {layout.ACTION: episode.action} | ({} if episode.state is None else {layout.STATE: episode.state})
+        return vectors | {
+            "timestamp": (frame / self._info["fps"]).astype(np.float32),
+            "frame_index": frame,
+            "episode_index": np.full(n, self.episodes),
+            "index": frame + self.frames,
+            "task_index": np.full(n, task),
+        }
+
+    def _write_data(self, episode: EncodedEpisode, columns: dict[str, np.ndarray], place: dict[str, int]) -> None:
+        arrays: dict[str, pa.Array] = {}
+        for key, feature in self.features.items():
+            if feature["dtype"] == "image":
+                arrays[key] = _image_array(episode.pngs[key.removeprefix(layout.IMAGE_PREFIX)])
+            elif feature["dtype"] != "video":
+                arrays[key] = _vector_array(columns[key])
+        images = tuple(key for key, feature in self.features.items() if feature["dtype"] == "image")
+        layout.write_table(self.path / layout.DATA_PATH.format(**place), pa.table(arrays), images)
+
+    def _write_extra(self, extra: dict[str, Any]) -> int:
+        """Add one line, over whatever an unfinished episode left there; returns the file's new size."""
+        line = json.dumps({"episode_index": self.episodes} | extra, ensure_ascii=False).encode() + b"\n"
+        path = self.path / layout.PLAIT_EPISODES
+        try:
+            with path.open("r+b" if path.exists() else "w+b") as file:
+                file.truncate(self._extra_bytes)
+                file.seek(self._extra_bytes)
+                file.write(line)
+        except OSError as error:
+            raise layout.disk_full(error, path) from error
+        return self._extra_bytes + len(line)
+
+    def _write_row(self, episode: EncodedEpisode, stats: ByFeature, place: dict[str, int]) -> None:
+        row: dict[str, Any] = {"episode_index": self.episodes, "tasks": [episode.instruction], "length": len(episode)}
+        row |= {f"data/{name}": value for name, value in place.items()}
+        row |= {"dataset_from_index": self.frames, "dataset_to_index": self.frames + len(episode)}
+        for camera in self.videos:
+            prefix = f"videos/{layout.IMAGE_PREFIX}{camera}"
+            row |= {f"{prefix}/{name}": value for name, value in place.items()}
+            row |= {f"{prefix}/from_timestamp": 0.0, f"{prefix}/to_timestamp": len(episode) / self._info["fps"]}
+        packed = {f"stats/{key}/{name}": v.tolist() for key in self.features for name, v in stats[key].items()}
+        row[layout.PACKED] = json.dumps(packed)
+        row |= {f"meta/episodes/{name}": value for name, value in place.items()}
+        table = pa.table({name: [value] for name, value in row.items()})
+        layout.write_table(self.path / layout.EPISODES_PATH.format(**place), table)
+
+
+def _empty_info(spec: Spec, kinds: dict[str, str]) -> dict[str, Any]:
+    rate = spec.rate or 0.0
+    features = layout.features(spec, kinds)
+    for camera, kind in kinds.items():
+        if kind == "video":
+            features[layout.IMAGE_PREFIX + camera]["info"] = video.info(*spec.cameras[camera], rate)
+    return {
+        "codebase_version": layout.VERSION,
+        "robot_type": None,
+        "total_episodes": 0,
+        "total_frames": 0,
+        "total_tasks": 0,
+        "chunks_size": layout.CHUNK,
+        "data_files_size_in_mb": DATA_MB,
+        "video_files_size_in_mb": VIDEO_MB,
+        "fps": int(rate) if float(rate).is_integer() else rate,
+        "splits": {},
+        "data_path": layout.DATA_PATH,
+        "video_path": layout.VIDEO_PATH if "video" in kinds.values() else None,
+        "features": features,
+    }
+
+
+def _write_statistics(path: Path, total: ByFeature) -> None:
+    plain = {key: {name: value.tolist() for name, value in stats.items()} for key, stats in total.items()}
+    layout.write_json(path / layout.STATS, plain)
+
+
+def _row_statistics(row: dict[str, Any], key: str) -> statistics.Statistics:
+    prefix = f"stats/{key}/"
+    return {name.removeprefix(prefix): np.asarray(v) for name, v in row.items() if name.startswith(prefix)}
+
+
+def _next_file(rows: pa.Table) -> int:
+    """The first number that no file of these episodes has, whatever its kind."""
+    chunks = [name for name in rows.column_names if name.endswith("/chunk_index")]
+    numbers = [
+        chunk * layout.CHUNK + file
+        for name in chunks
+        for chunk, file in zip(
+            rows[name].to_pylist(), rows[name.replace("chunk_index", "file_index")].to_pylist(), strict=True
+        )
+    ]
+    return max(numbers, default=-1) + 1
+
+
+def _image_array(pngs: list[bytes]) -> pa.Array:
+    fields = {"bytes": pa.array(pngs, pa.binary()), "path": pa.nulls(len(pngs), pa.string())}
+    return pa.StructArray.from_arrays(list(fields.values()), list(fields))
+
+
+def _vector_array(values: np.ndarray) -> pa.Array:
+    """``[n, d]`` -> lists of d; ``[n]`` and ``[n, 1]`` -> plain values, as the format has it."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    plain = values.ndim == 1 or values.shape[1] == 1
+    return flat if plain else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

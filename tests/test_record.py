@@ -1,0 +1,132 @@
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from plait.data import layout
+from plait.data.lerobot import Dataset
+from plait.record import record, scene_seed
+
+ENV = "expert_env:Count-v0"
+EPISODES = 16
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_failed_scenes_are_replaced_and_seeds_are_kept(tmp_path: Path):
+    result = record(ENV, tmp_path / "d", 4, workers=1, seed=3)
+    dataset = Dataset.open(tmp_path / "d")
+    successes = [scene for scene in range(100) if scene_seed(3, scene) % 2 == 0][:4]
+    expected = [{"episode_index": i, "scene": s, "seed": scene_seed(3, s)} for i, s in enumerate(successes)]
+    assert dataset.extras() == expected
+    assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
+    assert (result.episodes, result.frames, result.failed) == (4, 20, successes[-1] + 1 - 4)
+    assert dataset.provenance()["arguments"] == {
+        "env": ENV, "env_args": {}, "seed": 3, "noise": 0.0, "images": "auto"
+    }  # fmt: skip
+    assert dataset.provenance()["versions"]["mujoco"] and len(list((tmp_path / "d/data").rglob("*.parquet"))) == 1
+
+
+def test_seeds_of_recordings_lie_below_those_of_evaluations():
+    seeds = {scene_seed(seed, scene) for seed in range(3) for scene in range(1000)}
+    assert len(seeds) == 3000 and max(seeds) < 2**30
+
+
+def test_the_dataset_does_not_depend_on_workers_nor_on_their_death(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    die = tmp_path / "die"
+    record(ENV, tmp_path / "one", 6, {"die": str(die)}, workers=1)
+    die.touch()
+    record(ENV, tmp_path / "two", 6, {"die": str(die)}, workers=2)
+    told = capsys.readouterr().err
+    assert "ended with status 7; its episode is recorded again" in told and "worker" in told
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_the_same_call_extends_and_others_are_refused(tmp_path: Path):
+    record(ENV, tmp_path / "d", 3, workers=1)
+    record(ENV, tmp_path / "d", 5, workers=1)
+    record(ENV, tmp_path / "at once", 5, workers=1)
+    assert contents(tmp_path / "d") == contents(tmp_path / "at once")
+    with pytest.raises(
+        ValueError, match=r"another recording: seed was 0 and is 1; noise was 0\.0 and is 0\.5\. Record"
+    ):
+        record(ENV, tmp_path / "d", 5, seed=1, noise=0.5)
+
+
+@pytest.mark.parametrize(
+    ("env", "env_args", "error", "message"),
+    [
+        ("tabeltop", {}, ValueError, "no environment 'tabeltop'.*Did you mean 'tabletop'"),
+        ("CartPole-v1", {}, ValueError, "CartPole-v1: has no scripted expert"),
+        (ENV, {"fault": "stubborn"}, RuntimeError, r"scene 0 .* ended 1 workers: worker 0 .* ended with status 7"),
+        (ENV, {"fault": "broken"}, RuntimeError, "ArithmeticError: the spring is loose"),
+        (ENV, {"fault": "hopeless"}, ValueError, "the expert failed in 50 scenes in a row"),
+    ],
+)
+def test_what_cannot_work_is_told(
+    tmp_path: Path, env: str, env_args: dict, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("plait.record._DEATHS", 1)
+    with pytest.raises(error, match=message):
+        record(env, tmp_path / "d", 2, env_args, workers=1)
+
+
+# ----------------------------------------------------------------------------- real simulation, real processes, killed
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    command = f"from plait.record import record; record('tabletop', {str(out)!r}, {EPISODES}, workers=1)"
+    return subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
+
+
+def finished(out: Path) -> int:
+    return json.loads((out / layout.INFO).read_text())["total_episodes"] if (out / layout.INFO).exists() else 0
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not condition() and process.poll() is None:
+        time.sleep(0.002)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return list(map(int, subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True).split()))
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_killed_and_interrupted_recordings_continue_to_the_same_dataset(tmp_path: Path):
+    chance, out, workers = random.Random(0), tmp_path / "d", []
+    for moment, signal_number in ((2, signal.SIGKILL), (5, signal.SIGINT), (8, signal.SIGKILL)):
+        process = start(out)
+        wait_until(lambda moment=moment: finished(out) >= moment, process)
+        workers += children(process)
+        time.sleep(chance.random() / 50)
+        process.send_signal(signal_number)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == -signal_number
+        if signal_number == signal.SIGINT:
+            assert f"of {EPISODES} episodes are safe and the same command continues" in told
+        dataset = Dataset.open(out)
+        assert EPISODES > len(dataset.episodes) == finished(out) >= moment and dataset.verify() == []
+    record("tabletop", out, EPISODES, workers=2)
+    record("tabletop", tmp_path / "undisturbed", EPISODES, workers=1)
+    assert contents(out) == contents(tmp_path / "undisturbed") and not list(out.rglob("*.tmp"))
+    assert len(workers) == 3 and not any(map(alive, workers)), "workers must end with their recording"
