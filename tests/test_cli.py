@@ -77,11 +77,11 @@ def test_fields_are_overridden_and_the_rest_is_the_recipe() -> None:
 
 def test_a_part_is_swapped_by_one_word_and_then_its_fields_are_known() -> None:
     policy = parsed(
-        "--fusion.layers", "3", "--fusion", "cross-attention", "--vision=patch", "--grasp", "none"
+        "--fusion.layers", "3", "--fusion", "cross-attention", "--vision=patch", "--keyframe", "none"
     ).recipe.policy
     assert policy.fusion == CrossAttentionConfig(layers=3)
     assert policy.vision == RECIPES["tabletop-pick"]().policy.vision
-    assert policy.grasp is None
+    assert policy.keyframe is None
 
 
 def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from plait.heads.keyframe import KeyframeConfig
 from plait.policy import PolicyConfig
 from plait.spec import Spec
 from plait.types import Observation
@@ -36,9 +37,9 @@ def test_the_state_is_normalised_before_it_is_used() -> None:
 
 
 def test_the_auxiliary_loss_joins_with_its_weight() -> None:
-    policy = small_policy()
+    policy = small_policy(keyframe=KeyframeConfig(weight=0.5))
     losses = policy.loss(random_batch(policy))
-    torch.testing.assert_close(losses["loss"], losses["action"] + policy.config.grasp.weight * losses["grasp"])
+    torch.testing.assert_close(losses["loss"], losses["action"] + 0.5 * losses["keyframe"])
 
 
 @pytest.mark.parametrize(

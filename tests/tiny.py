@@ -36,6 +36,9 @@ class Pair:
         return Pair(self.x.to(device), self.y.to(device))
 
 
+torch.export.register_dataclass(Pair)
+
+
 class Model(nn.Module):
     """A convolution, batch norm, dropout and a linear layer: everything whose resumption can go wrong."""
 

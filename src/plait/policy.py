@@ -18,7 +18,7 @@ from plait.encoders.tokenizer import Tokenizer
 from plait.encoders.vision import PatchConfig, Vision
 from plait.fusion import FilmConfig, Fusion
 from plait.heads import Head, RegressionConfig
-from plait.heads.grasp import GraspConfig, GraspHead
+from plait.heads.keyframe import KeyframeConfig, KeyframeHead
 from plait.nn.normaliser import Normaliser
 from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
 from plait.types import Batch, Fused, FusionPart, HeadPart, Inputs, Observation
@@ -35,7 +35,7 @@ class PolicyConfig:
         action_horizon: length of the predicted chunk, in control steps.
         execute: control steps that are run before replanning, 1 to ``action_horizon``.
         vision, language, state, fusion, head: the parts.
-        grasp: the auxiliary head, or None.
+        keyframe: the auxiliary head, or None.
     """
 
     image_size: int = 64
@@ -46,7 +46,7 @@ class PolicyConfig:
     state: StateConfig = field(default_factory=StateConfig)
     fusion: Fusion = field(default_factory=FilmConfig)
     head: Head = field(default_factory=RegressionConfig)
-    grasp: GraspConfig | None = field(default_factory=GraspConfig)
+    keyframe: KeyframeConfig | None = field(default_factory=KeyframeConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.execute <= self.action_horizon:
@@ -73,10 +73,12 @@ class PolicyConfig:
         )
         fusion = self.fusion.build(encoder.shapes)
         head = self.head.build(fusion.shape, self.action_horizon, len(spec.actions))
-        grasp = self.grasp.build(fusion.shape) if self.grasp and spec.position else None
         normalise_state = _normaliser(statistics, "observation.state", len(spec.state))
         normalise_action = _normaliser(statistics, "action", len(spec.actions))
-        return Policy(self, spec, tokenizer, encoder, fusion, head, grasp, normalise_state, normalise_action)
+        keyframe = None
+        if self.keyframe and spec.position:
+            keyframe = self.keyframe.build(fusion.shape, normalise_state.select(spec.position))
+        return Policy(self, spec, tokenizer, encoder, fusion, head, keyframe, normalise_state, normalise_action)
 
 
 class Policy(nn.Module):
@@ -84,7 +86,7 @@ class Policy(nn.Module):
 
     fusion: FusionPart
     head: HeadPart
-    grasp: GraspHead | None
+    keyframe: KeyframeHead | None
 
     def __init__(
         self,
@@ -94,13 +96,13 @@ class Policy(nn.Module):
         encoder: ObservationEncoder,
         fusion: FusionPart,
         head: HeadPart,
-        grasp: GraspHead | None,
+        keyframe: KeyframeHead | None,
         normalise_state: Normaliser,
         normalise_action: Normaliser,
     ):
         super().__init__()
         self.config, self.spec, self.tokenizer = config, spec, tokenizer
-        self.encoder, self.fusion, self.head, self.grasp = encoder, fusion, head, grasp
+        self.encoder, self.fusion, self.head, self.keyframe = encoder, fusion, head, keyframe
         self.normalise_state, self.normalise_action = normalise_state, normalise_action
 
     @property
@@ -146,16 +148,10 @@ class Policy(nn.Module):
         action = self.normalise_action.normalise(batch.action)
         parts = {"action": self.head.loss(fused.tokens, action, batch.action_mask), **fused.losses}
         total = torch.stack(list(parts.values())).sum()
-        if self.grasp is not None and self.config.grasp is not None and batch.grasp is not None:
-            parts["grasp"] = self._grasp_loss(self.grasp, fused, batch)
-            total = total + self.config.grasp.weight * parts["grasp"]
+        if self.keyframe is not None and batch.keyframe is not None:
+            parts["keyframe"] = self.keyframe.loss(fused.tokens, batch.keyframe)
+            total = total + self.keyframe.weight * parts["keyframe"]
         return {"loss": total, **parts}
-
-    def _grasp_loss(self, head: GraspHead, fused: Fused, batch: Batch) -> Float[Tensor, ""]:
-        assert batch.grasp is not None and batch.grasp_mask is not None
-        hand = list(self.spec.position or ())
-        target = (batch.grasp - self.normalise_state.mean[hand]) / self.normalise_state.std[hand]
-        return head.loss(fused.tokens, target, batch.grasp_mask)
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:

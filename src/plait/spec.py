@@ -4,6 +4,7 @@ A modality is named by a string: ``images.<camera>``, ``state`` or ``instruction
 and reports use these names.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,11 +67,9 @@ class Spec:
 
     @property
     def position(self) -> tuple[int, ...] | None:
-        """Where the hand's x, y, z stand in the state, or None when the state does not name them."""
-        try:
-            return tuple(self.state.index(axis) for axis in ("x", "y", "z"))
-        except ValueError:
-            return None
+        """Where the hand's x, y, z stand in the state (``hand_x``, ``ee.x`` and the like included); None if unnamed."""
+        ends = [re.split(r"[._ ]", name.lower())[-1] for name in self.state]
+        return tuple(map(ends.index, "xyz")) if all(ends.count(axis) == 1 for axis in "xyz") else None
 
     def resized(self, size: int) -> "Spec":
         """The same embodiment seen through square images of ``size`` pixels."""

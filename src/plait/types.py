@@ -113,15 +113,14 @@ class Batch:
     Attributes:
         action: float ``[b, horizon, a]`` in the units of the ``Spec`` (the policy normalises).
         action_mask: bool ``[b, horizon]``, False after the episode's end.
-        grasp: float ``[b, 3]``, the hand's position at the episode's next gripper closing.
-        grasp_mask: bool ``[b]``, False where there is none.
+        keyframe: float ``[b, 3]``, the hand's position when the gripper next changes or the episode ends; None where
+            the dataset does not tell.
     """
 
     inputs: Inputs
     action: Float[Tensor, "b horizon a"]
     action_mask: Bool[Tensor, "b horizon"]
-    grasp: Float[Tensor, "b 3"] | None = None
-    grasp_mask: Bool[Tensor, " b"] | None = None
+    keyframe: Float[Tensor, "b 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -138,5 +137,6 @@ def _map_tensors(value: Any, function: Any) -> Any:
     return None if value is None else function(value)
 
 
-# torch.export takes dataclasses only when it knows them.
+# torch.export and CUDA graphs look inside dataclasses only when they know them.
 torch.export.register_dataclass(Inputs)
+torch.export.register_dataclass(Batch)

@@ -34,8 +34,8 @@ def test_cached_and_decoded_images_are_the_same(tmp_path: Path, images: str):
     assert isinstance(cached.arrays["front"], np.memmap) and not plain.arrays
     for camera in ("front", "wrist"):
         expected = resize(dataset.images(camera, indices), (24, 24))
-        assert torch.equal(cached.read(camera, indices), expected)
-        assert torch.equal(plain.read(camera, indices), expected)
+        assert torch.equal(cached.read(camera, torch.tensor(indices)), expected)
+        assert torch.equal(plain.read(camera, torch.tensor(indices)), expected)
 
 
 def test_it_is_built_once_for_each_size(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
@@ -80,7 +80,7 @@ def test_without_room_images_are_decoded_at_each_access(dataset: Dataset, monkey
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=10_000))
     images = cache.Images(dataset, ["front"], (16, 16))
     assert images.arrays["front"] is None and files(dataset) == []
-    assert torch.equal(images.read("front", np.array([3])), dataset.images("front", [3]))
+    assert torch.equal(images.read("front", torch.tensor([3])), dataset.images("front", [3]))
 
 
 def test_a_disk_that_fills_up_meanwhile_is_no_error(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):

@@ -67,8 +67,8 @@ def test_rows_belong_together(dataset: Dataset):
             assert batch.action_mask[row].tolist() == (steps < episode.length).tolist()
             expected = steps.clamp(max=episode.length - 1) / 10
             torch.testing.assert_close(batch.action[row, :, 0], expected.float())
-            assert batch.grasp is not None and batch.grasp_mask is not None
-            assert bool(batch.grasp_mask[row]) == (t <= 3)
+            assert batch.keyframe is not None  # it closes at step 3, until the end
+            assert batch.keyframe[row].tolist() == [3 if t <= 3 else episode.length - 1, episode.index, 0.5]
 
 
 def test_the_cache_changes_no_batch(dataset: Dataset):
@@ -112,7 +112,7 @@ def test_a_stream_passes_errors_on_and_can_be_abandoned(dataset: Dataset):
 def test_without_state(tmp_path: Path):
     dataset = Dataset.open(make_dataset(tmp_path / "d", make_spec(state=False)))
     batch = loader(dataset).batch(0)
-    assert batch.inputs.state.shape == (5, 0) and batch.grasp is None
+    assert batch.inputs.state.shape == (5, 0) and batch.keyframe is None
 
 
 def test_wrong_arguments(dataset: Dataset):

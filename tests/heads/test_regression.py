@@ -1,6 +1,5 @@
 import torch
 
-from plait.heads.grasp import GraspConfig
 from plait.heads.regression import RegressionConfig
 from plait.types import Shape, Tokens
 
@@ -19,10 +18,3 @@ def test_the_loss_is_the_one_that_was_asked_for() -> None:
         head = RegressionConfig(loss=name).build(Shape(3, 8), horizon=2, actions=7)
         loss = head.loss(TOKENS, head.act(TOKENS).detach() + 3, torch.ones(2, 2, dtype=torch.bool))
         torch.testing.assert_close(loss, torch.tensor(expected))
-
-
-def test_rows_without_a_next_grasp_are_left_out() -> None:
-    head = GraspConfig().build(Shape(3, 8))
-    target = head(TOKENS).detach() + torch.tensor([[1.0], [50.0]])
-    torch.testing.assert_close(head.loss(TOKENS, target, torch.tensor([True, False])), torch.tensor(1.0))
-    assert head.loss(TOKENS, target, torch.tensor([False, False])) == 0

@@ -54,7 +54,7 @@ def test_nothing_that_fits_is_an_error() -> None:
         vision=PatchConfig(width=7), language=LstmConfig(width=9), fusion=CrossAttentionConfig(24, width=12)
     )
     spec = replace(SPEC, cameras={"side": (32, 32)}, state=())
-    source = PolicyConfig(image_size=32, grasp=None, head=RegressionConfig(hidden=31)).build(
+    source = PolicyConfig(image_size=32, keyframe=None, head=RegressionConfig(hidden=31)).build(
         spec, Tokenizer.build(["no"])
     )
     with pytest.raises(ValueError, match="no tensor of the checkpoint fits"):

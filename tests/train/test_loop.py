@@ -121,12 +121,21 @@ def test_bfloat16_learns_almost_the_same(whole, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("compiled", [False, True])
-def test_on_a_gpu_it_learns_and_resumes(tmp_path: Path, compiled: bool) -> None:
-    config = replace(tiny.CONFIG, device="cuda", precision="bfloat16", compile=compiled)
+@pytest.mark.parametrize("way", [{}, {"compile": True}, {"cuda_graph": True}], ids=str)
+def test_on_a_gpu_it_learns_and_resumes(tmp_path: Path, way: dict[str, bool]) -> None:
+    config = replace(tiny.CONFIG, device="cuda", precision="bfloat16", **way)
     whole = tiny.train(tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):
         tiny.train(tmp_path / "run", config, source=signals_at(5, signal.SIGINT))
     state = tiny.train(tmp_path / "run", config)
     for name, value in state.ema.model.state_dict().items():
         assert value.is_cuda and torch.allclose(value, whole.ema.model.state_dict()[name], atol=1e-3), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recorded_update_trains_as_a_launched_one(tmp_path: Path) -> None:
+    for name, graph in (("launched", False), ("recorded", True)):
+        tiny.train(tmp_path / name, replace(tiny.CONFIG, device="cuda", cuda_graph=graph))
+    rows = zip(losses(tmp_path / "launched"), losses(tmp_path / "recorded"), strict=True)
+    for launched, recorded in rows:
+        assert recorded == pytest.approx(launched, rel=1e-2, abs=1e-3)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,18 +38,40 @@ class Images:
     def __init__(self, dataset: Dataset, cameras: list[str], size: tuple[int, int], cache: bool = True) -> None:
         self.dataset, self.size = dataset, size
         self.arrays: dict[str, np.ndarray | None] = {}
+        self.resident: dict[str, torch.Tensor] = {}
         if cache:
             with _progress() as bar, ThreadPoolExecutor(2) as pool:
                 task = bar.add_task("decoding images once", total=len(cameras) * len(dataset))
                 built = pool.map(lambda camera: build(dataset, camera, size, partial(bar.advance, task)), cameras)
                 self.arrays = dict(zip(cameras, built, strict=True))
 
-    def read(self, camera: str, indices: np.ndarray) -> torch.Tensor:
-        """uint8 ``[n, h, w, 3]``, the same with and without the cache."""
+    def reside(self, device: torch.device) -> bool:
+        """Copy all cameras' images to a GPU, if they are cached and leave half of its free memory; whether they are."""
+        arrays = {camera: array for camera, array in self.arrays.items() if array is not None}
+        if device.type != "cuda" or len(arrays) < len(self.arrays) or not arrays:
+            return False
+        if sum(array.nbytes for array in arrays.values()) > torch.cuda.mem_get_info(device)[0] // 2:
+            return False
+        self.resident = {camera: _copy(array, device) for camera, array in arrays.items()}
+        return True
+
+    def read(self, camera: str, frames: Int[torch.Tensor, " n"]) -> UInt8[torch.Tensor, "n h w 3"]:
+        """The images of some frames, on the device where they reside; the same with and without the cache."""
+        if camera in self.resident:
+            images = self.resident[camera]
+            return images[frames.to(images.device)]
         array = self.arrays.get(camera)
         if array is not None:
-            return torch.from_numpy(array[indices])
-        return resize(self.dataset.images(camera, indices), self.size)
+            return torch.from_numpy(array[frames.numpy()])
+        return resize(self.dataset.images(camera, frames.numpy()), self.size)
+
+
+def _copy(array: np.ndarray, device: torch.device, rows: int = 4096) -> torch.Tensor:
+    """In pieces: a memory-mapped file may be larger than the memory."""
+    images = torch.empty(array.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(array), rows):
+        images[start : start + rows] = torch.from_numpy(np.ascontiguousarray(array[start : start + rows]))
+    return images
 
 
 def build(

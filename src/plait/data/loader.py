@@ -14,7 +14,7 @@ from plait.config import unknown
 from plait.data.augment import Augment
 from plait.data.cache import Images
 from plait.data.lerobot import Dataset
-from plait.data.targets import grasp_targets
+from plait.data.targets import keyframe_targets
 from plait.types import Batch, Inputs, Observation
 
 
@@ -68,12 +68,23 @@ class Loader:
         self._ends = torch.tensor([row.start + row.length for row in dataset.episodes])[dataset.episode_index]
         held = np.isin(dataset.episode_index.numpy(), self.held_out)
         self.frames, self.validation_frames = np.flatnonzero(~held), np.flatnonzero(held)
-        self._grasp = grasp_targets(dataset)
+        self._state, self._action, self._keyframe = dataset.state, dataset.action, keyframe_targets(dataset)
         self._orders: dict[int, np.ndarray] = {}
 
     @property
     def steps_per_epoch(self) -> float:
         return len(self.frames) / self.batch_size
+
+    def reside(self, device: torch.device) -> bool:
+        """Move everything to ``device`` if it fits, so that batches are gathered and augmented there.
+
+        The batches stay the same; whether they are there now is returned.
+        """
+        if not self.images.reside(device):
+            return False
+        self._state, self._keyframe = (None if t is None else t.to(device) for t in (self._state, self._keyframe))
+        self._action, self._ends = self._action.to(device), self._ends.to(device)
+        return True
 
     def batch(self, step: int) -> Batch:
         """The ``step``-th batch: ``batch_size`` rows, the same at every call and in every process."""
@@ -132,23 +143,23 @@ class Loader:
         return self._orders[epoch]
 
     def _load(self, indices: np.ndarray, generator: torch.Generator | None) -> Batch:
-        dataset, rows = self.dataset, torch.from_numpy(indices)
-        images = {camera: self.images.read(camera, indices) for camera in self.cameras}
+        frames = torch.from_numpy(indices)
+        images = {camera: self.images.read(camera, frames) for camera in self.cameras}
         if self.augment and generator is not None:
             images = {camera: self.augment(pixels, generator) for camera, pixels in images.items()}
-        state = None if dataset.state is None else dataset.state[rows]
-        words = [dataset.tasks[task] for task in dataset.task_index[rows].tolist()]
-        action, mask = chunks(dataset.action, rows, self._ends[rows], self.horizon)
+        words = [self.dataset.tasks[task] for task in self.dataset.task_index[frames].tolist()]
+        rows = frames.to(self._action.device)
+        state = None if self._state is None else self._state[rows]
+        action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
         inputs = self.prepare(Observation(images, state, words))
-        grasp, known = (None, None) if self._grasp is None else (self._grasp[0][rows], self._grasp[1][rows])
-        return Batch(inputs, action, mask, grasp, known)
+        return Batch(inputs, action, mask, None if self._keyframe is None else self._keyframe[rows])
 
 
 def chunks(
     action: Float[Tensor, "n a"], rows: Int[Tensor, " b"], ends: Int[Tensor, " b"], horizon: int
 ) -> tuple[Float[Tensor, "b horizon a"], Bool[Tensor, "b horizon"]]:
     """The ``horizon`` actions from each row on; after the episode's end, its last one and a mask of False."""
-    wanted = rows[:, None] + torch.arange(horizon)
+    wanted = rows[:, None] + torch.arange(horizon, device=rows.device)
     return action[torch.minimum(wanted, ends[:, None] - 1)], wanted < ends[:, None]
 
 

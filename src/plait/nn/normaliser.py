@@ -1,5 +1,7 @@
 """Normalisation that travels with the checkpoint."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,6 +26,10 @@ class Normaliser(nn.Module):
     @classmethod
     def identity(cls, dim: int) -> "Normaliser":
         return cls(torch.zeros(dim), torch.ones(dim))
+
+    def select(self, entries: Sequence[int]) -> "Normaliser":
+        """A normaliser of some of the entries, in this order."""
+        return Normaliser(self.mean[list(entries)], self.std[list(entries)])
 
     def normalise(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         return (x - self.mean) / self.std

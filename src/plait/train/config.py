@@ -34,6 +34,8 @@ class TrainConfig:
     """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
     compile: bool = False
     """Compile the loss with torch.compile: slower start, faster steps on a GPU."""
+    cuda_graph: bool = False
+    """On a GPU: record one update as a CUDA graph and replay it, which saves launching each kernel."""
     seed: int = 0
     """Decides the initial weights, the order of the data and the noise."""
     val_fraction: float = 0.02

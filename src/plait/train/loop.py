@@ -1,6 +1,7 @@
 """The training loop: any model with ``loss(batch) -> {"loss": ..., parts}`` and any source of batches."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from plait.nn.device import pick_autocast, pick_device
 from plait.train.config import TrainConfig
+from plait.train.graph import CapturedUpdate, Update
 from plait.train.interrupt import Interrupt
 from plait.train.optim import learning_rate, set_learning_rate
 from plait.train.progress import Meter, Screen
@@ -43,6 +45,9 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run) -> Trai
     run.resume(state)
     if state.step >= config.steps:
         return state
+    update: Update = partial(update_weights, state, config.clip_norm, autocast)
+    if config.cuda_graph and device.type == "cuda":
+        update = CapturedUpdate(update)
     meter = Meter()
     with (
         Tracker(run.folder, state.step) as tracker,
@@ -50,7 +55,7 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run) -> Trai
         Interrupt() as interrupt,
     ):
         for batch in meter.watch(source.stream(state.step, config.steps)):
-            losses = train_step(state, batch.to(device, non_blocking=True), config, autocast)
+            losses = train_step(state, batch.to(device, non_blocking=True), config, update)
             tracker.add(state.step, losses)
             if _due(state.step, config.validate_every, config):
                 with meter.paused():
@@ -67,18 +72,24 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run) -> Trai
     return state
 
 
-def train_step(state: TrainState, batch: Any, config: TrainConfig, autocast: torch.autocast) -> dict[str, Tensor]:
-    """One update; returns the loss, its parts and the gradient's norm before clipping, still on the device."""
+def train_step(state: TrainState, batch: Any, config: TrainConfig, update: Update) -> dict[str, Tensor]:
+    """One step; returns the loss, its parts and the gradient's norm before clipping, still on the device."""
     torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout and noise depend on seed and step alone
     set_learning_rate(state.optimizer, learning_rate(state.step, config))
+    losses = update(batch)
+    state.ema.update(state.model, state.step)
+    state.step += 1
+    return losses
+
+
+def update_weights(state: TrainState, clip_norm: float, autocast: torch.autocast, batch: Any) -> dict[str, Tensor]:
+    """Forward, backward, clip, optimise: what a GPU can replay as one graph."""
     with autocast:
         losses = state.loss(batch)
     losses["loss"].backward()
-    norm = clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    norm = clip_grad_norm_(state.model.parameters(), clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()
-    state.ema.update(state.model, state.step)
-    state.step += 1
     return {name: value.detach() for name, value in losses.items()} | {"grad_norm": norm}
 
 

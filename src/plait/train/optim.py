@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 
@@ -21,8 +22,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> AdamW:
     if not decayed and not free:
         raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient; nothing can be trained.")
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in (*decayed, *free))
-    return AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=fused)
+    parameters = (*decayed, *free)
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    graph = config.cuda_graph and parameters[0].is_cuda
+    rate = torch.tensor(config.learning_rate, device=parameters[0].device) if graph else config.learning_rate
+    return AdamW([group for group in groups if group["params"]], lr=rate, fused=fused, capturable=graph)
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:
@@ -47,4 +51,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 def set_learning_rate(optimizer: AdamW, value: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = value
+        if isinstance(group["lr"], torch.Tensor):  # a recorded update reads it from its memory
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value

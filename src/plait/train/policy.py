@@ -12,6 +12,7 @@ from plait.config import to_dict
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
 from plait.encoders.tokenizer import Tokenizer
+from plait.nn.device import pick_device
 from plait.policy import PolicyConfig
 from plait.train.config import TrainConfig
 from plait.train.dropout import ModalityDropout
@@ -53,6 +54,7 @@ def _source(data: Dataset, model: Any, config: TrainConfig) -> Source:
     size = (model.config.image_size, model.config.image_size)
     numbers = {"seed": config.seed, "augment": config.augment, "validation": config.val_fraction}
     loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
+    loader.reside(pick_device(config.device))
     return ModalityDropout(loader, config.modality_dropout, config.seed) if config.modality_dropout else loader
 
 

@@ -20,7 +20,9 @@ Save = Callable[..., object]
 """``save(model, folder, provenance, extra)``: writes ``model.safetensors`` and whatever else describes the model,
 calls ``extra`` with the unfinished folder, and makes the folder appear as a whole."""
 
-FREE = {f"train.{name}" for name in ("log_every", "validate_every", "checkpoint_every", "keep", "device", "compile")}
+FREE = {f"train.{name}" for name in ("log_every", "validate_every", "checkpoint_every", "keep")} | {
+    f"train.{name}" for name in ("device", "compile", "cuda_graph")
+}
 """Settings that may change when a run is continued."""
 
 

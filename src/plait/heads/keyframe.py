@@ -1,0 +1,50 @@
+"""Auxiliary head: where will the hand be at the next keyframe? It teaches the fusion to find what is named."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from plait.heads.regression import perceptron
+from plait.nn.normaliser import Normaliser
+from plait.types import Shape, Tokens
+
+
+@dataclass(frozen=True)
+class KeyframeConfig:
+    """A keyframe is where the gripper changes or the episode ends (James & Davison, https://arxiv.org/abs/2105.14829).
+
+    The target comes from the demonstrations alone: the recorded pose at that moment.
+
+    Attributes:
+        weight: of this loss beside the action's.
+        hidden: width of the hidden layer.
+    """
+
+    weight: float = 1.0
+    hidden: int = 128
+
+    def build(self, shape: Shape, normalise: Normaliser) -> "KeyframeHead":
+        return KeyframeHead(shape, normalise, self.weight, self.hidden)
+
+
+class KeyframeHead(nn.Module):
+    """Predicts a position; used in training only, never by the actions.
+
+    Args:
+        normalise: of the hand's x, y, z.
+    """
+
+    def __init__(self, shape: Shape, normalise: Normaliser, weight: float = 1.0, hidden: int = 128):
+        super().__init__()
+        self.normalise, self.weight = normalise, weight
+        self.layers = perceptron(shape.n * shape.dim, hidden, 1, 3)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b 3"]:
+        """The position in the units of the state."""
+        return self.normalise.denormalise(self.layers(tokens.cleaned().flatten(1)).float())
+
+    def loss(self, tokens: Tokens, position: Float[Tensor, "b 3"]) -> Float[Tensor, ""]:
+        """The mean absolute error in normalised units."""
+        return l1_loss(self.normalise.normalise(self(tokens)), self.normalise.normalise(position))
