@@ -131,7 +131,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    from plait.record import record
+    from plait.record.recorder import record
 
     datasets = {}
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:

@@ -11,7 +11,7 @@ from plait.cli import VERBS, main
 from plait.cli.parse import pairs
 from plait.cli.train import Train
 from plait.config import to_dict
-from plait.data.images import encode_png
+from plait.data.png import encode_png
 from plait.fusion import CrossAttentionConfig, FilmConfig
 from plait.recipes import RECIPES
 from policies import random_observation, small_policy

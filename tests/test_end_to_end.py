@@ -9,7 +9,7 @@ import pytest
 
 import plait
 from plait.cli import main
-from plait.data.images import encode_png
+from plait.data.png import encode_png
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
 from plait.train.tracker import read_log

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from plait.data.augment import Augment
+from plait.encoders.language import LstmConfig
+from plait.encoders.vision import PatchConfig
 from plait.fusion import CrossAttentionConfig, FilmConfig
 from plait.heads import RegressionConfig
 from plait.policy import PolicyConfig
@@ -29,14 +31,27 @@ def tabletop_pick() -> Recipe:
 
 
 def tabletop() -> Recipe:
-    """Every family of the tabletop, 128 pixels and a deeper network; meant for a GPU."""
+    """Every family of the tabletop, 96 pixels and a deeper network; meant for a GPU."""
     return Recipe(
         PolicyConfig(
-            image_size=128,
-            fusion=FilmConfig(stages=(64, 128, 256), depth=2, width=512),
+            image_size=96,
+            action_horizon=16,
+            execute=8,
+            vision=PatchConfig(width=64),
+            language=LstmConfig(width=128),
+            fusion=FilmConfig(stages=(64, 128), depth=2, cells=12, width=512),
             head=RegressionConfig(hidden=1024, layers=2),
         ),
-        TrainConfig(steps=20_000, batch_size=512, learning_rate=1e-3, warmup_steps=500, weight_decay=0.05),
+        TrainConfig(
+            steps=20_000,
+            batch_size=512,
+            learning_rate=1e-3,
+            warmup_steps=500,
+            weight_decay=0.05,
+            ema_decay=0.999,
+            augment=Augment(shift=2),
+            cuda_graph=True,
+        ),
     )
 
 

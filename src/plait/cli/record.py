@@ -30,8 +30,8 @@ class Record(Verb):
     """How images are stored; auto = PNG up to 96 pixels, video above."""
 
     def run(self) -> None:
-        from plait.evaluate.pool import processors
-        from plait.record import record
+        from plait.processes import processors
+        from plait.record.recorder import record
 
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")

@@ -10,18 +10,16 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from plait.data import layout
 from plait.data.images import resize
 from plait.data.lerobot import Dataset
+from plait.progress import Bar
 
 FOLDER = ".plait-cache"
 _SPARE = 256 * 1024**2  # bytes of the disk that stay free
@@ -40,9 +38,9 @@ class Images:
         self.arrays: dict[str, np.ndarray | None] = {}
         self.resident: dict[str, torch.Tensor] = {}
         if cache:
-            with _progress() as bar, ThreadPoolExecutor(2) as pool:
-                task = bar.add_task("decoding images once", total=len(cameras) * len(dataset))
-                built = pool.map(lambda camera: build(dataset, camera, size, partial(bar.advance, task)), cameras)
+            total = len(cameras) * len(dataset)
+            with Bar("decoding once", total, "images") as bar, ThreadPoolExecutor(2) as pool:
+                built = pool.map(lambda camera: build(dataset, camera, size, bar.advance), cameras)
                 self.arrays = dict(zip(cameras, built, strict=True))
 
     def reside(self, device: torch.device) -> bool:
@@ -144,9 +142,3 @@ def _decode(dataset: Dataset, camera: str, shape: tuple[int, ...], path: Path, a
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from plait.data import statistics, video
-from plait.data.images import encode_png
-from plait.data.layout import ACTION, IMAGE_PREFIX, STATE
+from plait.data import statistics
+from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
+from plait.data.png import encode_png
 from plait.spec import Spec
 
 
@@ -103,8 +103,14 @@ def encode(episode: Episode, spec: Spec, kinds: dict[str, str]) -> EncodedEpisod
     stats[ACTION] = statistics.of_vectors(action)
     stats |= {IMAGE_PREFIX + camera: statistics.of_images(episode.images[camera]) for camera in spec.cameras}
     pngs = {c: [encode_png(image) for image in episode.images[c]] for c, kind in kinds.items() if kind == "image"}
-    videos = {c: video.encode(episode.images[c], rate) for c, kind in kinds.items() if kind == "video"}
+    videos = {c: _encode_video(episode.images[c], rate) for c, kind in kinds.items() if kind == "video"}
     return EncodedEpisode(pngs, videos, state, action, episode.instruction, stats, episode.extra)
+
+
+def _encode_video(images: np.ndarray, rate: float) -> bytes:
+    from plait.data import video  # here, since most recordings need no FFmpeg
+
+    return video.encode(images, rate)
 
 
 def _rate(spec: Spec) -> float:

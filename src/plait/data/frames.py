@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plait.data.images import decode_png
+from plait.data.png import decode_png
 from plait.data.tables import Columns, EpisodeRow
 from plait.data.video import Videos, every_frame
 

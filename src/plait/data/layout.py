@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
 from plait.spec import Spec
 
 VERSION = "v3.0"
@@ -28,9 +29,6 @@ PLAIT_EPISODES = "meta/plait_episodes.jsonl"  # one line per episode: its seed a
 PACKED = "plait/statistics"  # until it is merged, an episode's row has its statistics as one text: that is quick
 IMAGES_PER_GROUP = 32  # a random image costs reading its whole row group
 STAGING = ".plait-finalize"
-STATE = "observation.state"
-ACTION = "action"
-IMAGE_PREFIX = "observation.images."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

@@ -2,26 +2,21 @@
 
 There are n *slots*, each an environment of its own. Slot s runs the episodes s, s + n, s + 2n, ..., whatever worker
 holds it, so the number of workers changes nothing but the speed. Pictures, states and actions travel through shared
-memory; instructions and outcomes as short JSON messages. Workers are spawned: no GL or CUDA context is inherited.
+memory; instructions and outcomes as short JSON messages.
 """
 
 import json
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from plait.evaluate.worker import ACTION, IMAGE, STATE, Scenes, Shared, work
+from plait.config import to_dict
+from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
+from plait.evaluate.memory import allocate, attach, layout
+from plait.evaluate.worker import Scenes
+from plait.processes import Gone, Worker, processors, stop
 from plait.types import Observation
 
 
@@ -66,47 +61,38 @@ class Pool:
 
     def __init__(self, scenes: Scenes, env: gymnasium.Env, slots: int, execute: int, workers: int | None = None):
         self.scenes, self.slots = scenes, slots
-        context = get_context("spawn")
-        shared = Shared(context, env, slots, execute)
-        self._arrays = shared.views()
         self._instruction = [""] * slots
         self._actions: list[list[np.ndarray]] = [[] for _ in range(slots)]
         self.index = [-1] * slots
         self.fresh, self.running = np.zeros(slots, bool), np.zeros(slots, bool)
-        self._workers: list[tuple[SpawnProcess, Connection]] = []
         self._share = min(workers or processors(), slots)  # worker w holds the slots w, w + share, ...
-        with _interrupts_ignored():
-            for w in range(self._share):
-                mine, theirs = context.Pipe()
-                process = context.Process(target=work, args=(theirs, scenes, self._held(w), shared), daemon=True)
-                process.start()
-                theirs.close()  # while it is open here, a dead worker's pipe would not report its end
-                self._workers.append((process, mine))
+        arrangement = layout(env, slots, execute)
+        with allocate(arrangement) as memory:
+            told = {"scenes": to_dict(scenes), "layout": to_dict(arrangement), "descriptor": memory.fileno()}
+            self._arrays = attach(memory.fileno(), arrangement)
+            messages = [_encode(told | {"slots": list(self._held(w))}) for w in range(self._share)]
+            self._workers = [
+                Worker(f"evaluation worker {w}", "plait.evaluate.worker:work", [memory.fileno()])
+                for w in range(self._share)
+            ]
+        for worker, message in zip(self._workers, messages, strict=True):
+            worker.send(message)
 
     def __enter__(self) -> "Pool":
         try:
             self._receive()
         except BaseException:
-            self.close()
+            stop(self._workers)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the workers, within a second; leaving the context calls it."""
-        for _, connection in self._workers:
-            connection.close()
-        deadline = time.monotonic() + 1.0  # to free their GL contexts; one that is busy is not waited for
-        for process, _ in self._workers:
-            process.join(max(0.0, deadline - time.monotonic()))
-            process.terminate()
-            process.join()
+        stop(self._workers)
 
     @property
     def observation(self) -> Observation:
-        images = {name.removeprefix(IMAGE): array for name, array in self._arrays.items() if name.startswith(IMAGE)}
+        arrays = self._arrays.items()
+        images = {name.removeprefix(IMAGE_PREFIX): array for name, array in arrays if name.startswith(IMAGE_PREFIX)}
         return Observation(images, self._arrays.get(STATE), list(self._instruction))
 
     def step(self, actions: np.ndarray) -> list[Episode]:
@@ -119,11 +105,8 @@ class Pool:
         for slot in np.flatnonzero(self.running):
             self._actions[slot].append(np.array(actions[slot], np.float32))
         self.fresh[:] = False
-        for w, (_, connection) in enumerate(self._workers):
-            try:
-                connection.send_bytes(b"step")
-            except OSError:
-                raise self._death(w) from None
+        for worker in self._workers:
+            worker.send(b"step")
         return self._receive()
 
     def _held(self, worker: int) -> range:
@@ -131,13 +114,12 @@ class Pool:
 
     def _receive(self) -> list[Episode]:
         ended = []
-        for w, (_, connection) in enumerate(self._workers):
+        for w, worker in enumerate(self._workers):
             try:
-                message = json.loads(connection.recv_bytes())
-            except (EOFError, OSError):
-                raise self._death(w) from None
-            if "error" in message:
-                raise RuntimeError(message["error"])
+                message = json.loads(worker.receive())
+            except Gone:
+                running = [self.index[slot] for slot in self._held(w) if self.running[slot]]
+                raise RuntimeError(worker.obituary(f" while it ran the episodes {running}")) from None
             ended += [self._end(**event) for event in message["ended"]]
             for event in message["begun"]:
                 self._begin(**event)
@@ -152,30 +134,10 @@ class Pool:
         self.index[slot], self._instruction[slot], self._actions[slot] = index, instruction, []
         self.fresh[slot] = self.running[slot] = True
 
-    def _death(self, worker: int) -> RuntimeError:
-        process, _ = self._workers[worker]
-        process.join(timeout=5)
-        why = " (killed; out of memory?)" if process.exitcode == -signal.SIGKILL else ""
-        episodes = [self.index[slot] for slot in self._held(worker) if self.running[slot]]
-        return RuntimeError(
-            f"evaluation worker {worker} died with exit code {process.exitcode}{why} while it ran the episodes "
-            f"{episodes}; what it printed is above. Fewer slots need less memory"
-        )
 
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Children started here ignore Ctrl-C from their first instruction, or it would print their import's traceback."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _encode(told: dict[str, Any]) -> bytes:
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return json.dumps(told).encode()
+    except TypeError as error:
+        env_args = told["scenes"]["env_args"]
+        raise ValueError(f"env_args {env_args}: {error}; give numbers, texts, and lists and tables of them") from None

@@ -11,7 +11,8 @@ import torch
 
 import plait
 from plait.control import Controller
-from plait.evaluate.worker import IMAGE, STATE, Scenes
+from plait.data.keys import IMAGE_PREFIX, STATE
+from plait.evaluate.worker import Scenes
 from plait.spec import Spec
 
 FIRST_SEED = 2**30  # recording uses seeds below it, evaluation uses the others: no scene is in both
@@ -35,7 +36,7 @@ def embodiment(env: gymnasium.Env, assumed: Spec) -> Spec:
         return own
     boxes = dict(env.observation_space.items()) if isinstance(env.observation_space, gymnasium.spaces.Dict) else {}
     shapes: dict[str, tuple[int, ...]] = {key: box.shape or () for key, box in boxes.items()}
-    cameras = {key.removeprefix(IMAGE): (shape[0], shape[1]) for key, shape in shapes.items() if key.startswith(IMAGE)}
+    cameras = {key.removeprefix(IMAGE_PREFIX): (shape[0], shape[1]) for key, shape in shapes.items() if key.startswith(IMAGE_PREFIX)}
     states = shapes[STATE][0] if STATE in shapes else 0
     names = replace(assumed, action_low=None, action_high=None)
     return replace(

@@ -13,9 +13,10 @@ import gymnasium
 import numpy as np
 from PIL import Image, ImageDraw
 
+from plait.data.keys import IMAGE_PREFIX
 from plait.evaluate.lettering import font_for, legible, wrapped
 from plait.evaluate.pool import Episode
-from plait.evaluate.worker import IMAGE, Scenes
+from plait.evaluate.worker import Scenes
 
 WIDTH = 320  # of the picture, in pixels
 MARGIN, LINE, BAR = 10, 19, 26
@@ -112,7 +113,7 @@ def _picture(env: gymnasium.Env, observation: dict[str, Any]) -> np.ndarray:
     """What the environment shows to people, or else what the policy's cameras see, side by side."""
     if env.render_mode == "rgb_array":
         return np.asarray(env.render())
-    views = [Image.fromarray(image) for key, image in observation.items() if key.startswith(IMAGE)]
+    views = [Image.fromarray(image) for key, image in observation.items() if key.startswith(IMAGE_PREFIX)]
     height = max((view.height for view in views), default=1)
     same = [np.asarray(view.resize((view.width * height // view.height, height))) for view in views]
     return np.concatenate(same, axis=1) if same else np.zeros((WIDTH // 2, WIDTH, 3), np.uint8)

@@ -1,23 +1,20 @@
 """The worker's side of a pool: a process that holds some slots and advances their environments when told to."""
 
 import json
-import os
-import signal
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import prod
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from plait import envs
+from plait.config import from_dict
+from plait.data.keys import ACTION
+from plait.evaluate.memory import Layout, attach
+from plait.processes import Channel
 
-IMAGE, STATE, ACTION = "observation.images.", "observation.state", "action"
 FACTS = ("family", "split", "target", "first_named", "touched", "lifted", "moved", "phase")  # of ``info``, if there
 
 
@@ -35,44 +32,6 @@ class Scenes:
 
     def reset(self, env: gymnasium.Env, episode: int) -> tuple[dict[str, Any], dict[str, Any]]:
         return env.reset(seed=self.seeds[episode], options={"instruction": self.instructions})
-
-
-class Shared:
-    """Arrays of n slots in memory that the processes share: ``observation.*`` as the environment says, ``action``."""
-
-    def __init__(self, context: SpawnContext, env: gymnasium.Env, slots: int, execute: int) -> None:
-        layout = {**_observed(env), ACTION: ((execute, *_acted(env).shape), np.float32)}
-        self._layout = {name: ((slots, *shape), np.dtype(kind)) for name, (shape, kind) in layout.items()}
-        self._buffers = {
-            name: context.RawArray("B", prod(shape) * dtype.itemsize) for name, (shape, dtype) in self._layout.items()
-        }
-
-    def views(self) -> dict[str, np.ndarray]:
-        """Name -> array ``[slots, ...]`` over the shared memory."""
-        return {
-            name: np.frombuffer(self._buffers[name], dtype).reshape(shape)  # pyright: ignore[reportArgumentType]
-            for name, (shape, dtype) in self._layout.items()
-        }
-
-
-def _observed(env: gymnasium.Env) -> dict[str, tuple[tuple[int, ...], type]]:
-    space = env.observation_space
-    parts = dict(space.items()) if isinstance(space, gymnasium.spaces.Dict) else {}
-    kinds = {key: np.float32 if key == STATE else np.uint8 for key in parts if key == STATE or key.startswith(IMAGE)}
-    layout = {key: (tuple(parts[key].shape or ()), kind) for key, kind in kinds.items()}
-    if not layout:
-        raise ValueError(
-            f"the environment observes {space}; expected a Dict with '{IMAGE}<camera>' (uint8 [h, w, 3]) and "
-            f"'{STATE}' (float [s]): put a gymnasium.ObservationWrapper around it that renames its parts"
-        )
-    return layout
-
-
-def _acted(env: gymnasium.Env) -> gymnasium.spaces.Box:
-    space = env.action_space
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise ValueError(f"the environment acts in {space}; expected a Box of one dimension")
-    return space
 
 
 def advance(env: gymnasium.Env, actions: np.ndarray) -> tuple[dict[str, Any], bool, int, dict[str, Any]]:
@@ -143,24 +102,18 @@ class Slot:
             raise RuntimeError(f"{where}: {type(error).__name__}: {error}") from error
 
 
-def work(connection: Connection, scenes: Scenes, mine: Iterable[int], shared: Shared) -> None:
-    """A worker's life: make the environments of the slots ``mine``, then step them whenever a message comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
-    os.environ["LP_NUM_THREADS"] = "1"  # Mesa would start a rasteriser thread per core in every worker
-    slots: list[Slot] = []
+def work(channel: Channel) -> None:
+    """Told the scenes and its slots, make their environments; then step them whenever a message comes."""
+    told = json.loads(channel.receive())
+    arrays = attach(told["descriptor"], from_dict(Layout, told["layout"]))
+    scenes, slots, ended = from_dict(Scenes, told["scenes"]), [], []
     try:
-        arrays = shared.views()
-        slots += (Slot(scenes, slot, arrays) for slot in mine)
-        ended = []
+        slots += (Slot(scenes, slot, arrays) for slot in told["slots"])
         while True:
             begun = [event for slot in slots if (event := slot.begin())]
-            connection.send_bytes(json.dumps({"ended": ended, "begun": begun}).encode())
-            connection.recv_bytes()
+            channel.send(json.dumps({"ended": ended, "begun": begun}).encode())
+            channel.receive()
             ended = [event for slot in slots if (event := slot.step())]
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        sys.exit(0)  # the main process has closed the pool, or is gone
-    except Exception as error:
-        connection.send_bytes(json.dumps({"error": str(error)}).encode())
     finally:
         for slot in slots:
             slot.env.close()

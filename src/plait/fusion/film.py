@@ -21,16 +21,18 @@ class FilmConfig:
         stages: channels of each stage; every stage after the first halves the grid.
         depth: residual blocks per stage.
         readout: how a grid becomes one token.
+        cells: rows and columns that the ``flatten`` read-out tells apart.
         width: of each fused token.
     """
 
     stages: tuple[int, ...] = (48,)
     depth: int = 1
     readout: ReadoutName = "flatten"
+    cells: int = 8
     width: int = 256
 
     def build(self, groups: dict[str, Shape]) -> "Film":
-        return Film(groups, self.stages, self.depth, self.readout, self.width)
+        return Film(groups, **vars(self))
 
 
 class Film(nn.Module):
@@ -41,17 +43,12 @@ class Film(nn.Module):
     """
 
     def __init__(
-        self,
-        groups: dict[str, Shape],
-        stages: tuple[int, ...] = (48,),
-        depth: int = 1,
-        readout: ReadoutName = "flatten",
-        width: int = 256,
+        self, groups: dict[str, Shape], stages: tuple[int, ...], depth: int, readout: ReadoutName, cells: int, width: int
     ):
         super().__init__()
         words = groups[INSTRUCTION].dim
         towers = {
-            name: FilmTower(shape, words, stages, depth, readout, width)
+            name: FilmTower(shape, words, stages, depth, readout, cells, width)
             for name, shape in groups.items()
             if is_camera(name)
         }
@@ -75,7 +72,14 @@ class FilmTower(nn.Module):
     """One camera: FiLM at once, then residual blocks with FiLM, then the read-out."""
 
     def __init__(
-        self, shape: Shape, condition: int, stages: tuple[int, ...], depth: int, readout_name: ReadoutName, width: int
+        self,
+        shape: Shape,
+        condition: int,
+        stages: tuple[int, ...],
+        depth: int,
+        readout_name: ReadoutName,
+        cells: int,
+        width: int,
     ):
         super().__init__()
         assert shape.grid is not None, "FiLM needs a grid of image tokens"
@@ -87,7 +91,7 @@ class FilmTower(nn.Module):
                 blocks.append(FilmBlock(channels, stage, condition, stride))
                 channels, grid = stage, ((grid[0] - 1) // stride + 1, (grid[1] - 1) // stride + 1)
         self.blocks = nn.ModuleList(blocks)
-        self.readout = readout(readout_name, channels, grid, width)
+        self.readout = readout(readout_name, channels, grid, width, cells)
 
     def forward(self, tokens: Tokens, condition: Float[Tensor, "b w"]) -> Float[Tensor, "b d"]:
         x = self.first(tokens.as_map(), condition).relu()

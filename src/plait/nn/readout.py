@@ -40,7 +40,6 @@ class MeanReadout(nn.Module):
         return self.project(x.mean(dim=(2, 3)))
 
 
-def readout(name: ReadoutName, channels: int, grid: tuple[int, int], dim: int) -> nn.Module:
-    """Build a read-out by its name."""
-    kinds = {"flatten": FlattenReadout, "mean": MeanReadout}
-    return kinds[name](channels, grid, dim)
+def readout(name: ReadoutName, channels: int, grid: tuple[int, int], dim: int, cells: int = 8) -> nn.Module:
+    """Build a read-out by its name; ``cells`` matters to ``flatten`` only."""
+    return FlattenReadout(channels, grid, dim, cells) if name == "flatten" else MeanReadout(channels, grid, dim)

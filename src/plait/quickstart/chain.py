@@ -22,13 +22,13 @@ from rich.table import Table
 
 import plait
 from plait import checkpoint, envs
-from plait.evaluate.pool import processors
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.rollout import evaluate
 from plait.nn.device import pick_device
+from plait.processes import processors
 from plait.quickstart.report import duration, write_page
 from plait.recipes import RECIPES, Recipe
-from plait.record import record
+from plait.record.recorder import record
 from plait.train.policy import train
 
 ENV, RECIPE, NOTES = "tabletop", "tabletop-pick", "quickstart.json"
