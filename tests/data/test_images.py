@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 import torch
 
-from plait.data.images import decode_png, encode_png, resize
+from plait.data.images import resize
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -28,16 +27,3 @@ def test_resize_keeps_constants_and_orientation():
     small = resize(images, (4, 6))
     assert small.shape == (1, 4, 6, 3)
     assert (small[:, 0, :, 0] == 255).all() and (small[:, 3, :, 0] == 0).all() and (small[..., 1:] == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(64, 64, 3), (5, 9, 3)])
-def test_png_is_lossless(shape: tuple[int, ...]):
-    image = noise(*shape)
-    decoded = decode_png(encode_png(image))
-    assert decoded is not None and np.array_equal(decoded, image)
-
-
-def test_what_is_no_image_is_none():
-    assert decode_png(b"") is None
-    assert decode_png(b"no image") is None
-    assert decode_png(encode_png(noise(8, 8, 3))[:40]) is None

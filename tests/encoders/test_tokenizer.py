@@ -39,3 +39,12 @@ def test_saved_and_loaded_it_encodes_the_same(tmp_path: Path) -> None:
     assert loaded.encode(SENTENCES)[0].equal(tokenizer.encode(SENTENCES)[0])
     with pytest.raises(ValueError, match="25 words"):  # truncation in the file must not cut sentences silently
         loaded.encode(["a " * 25])
+
+
+def test_any_number_of_sentences_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.encoders.tokenizer.LARGEST_TABLE", 3)
+    tokenizer = Tokenizer.build(SENTENCES)
+    expected = tokenizer.encode(["red ball"])[0]
+    for i in range(10):
+        ids, _ = tokenizer.encode(["red ball", f"pick {i}", "red ball"])
+        assert ids[0].equal(expected[0]) and ids[2].equal(expected[0]) and not ids[1].equal(expected[0])

@@ -1,12 +1,15 @@
 """The pool's mechanics on a small foreign environment: real processes, real shared memory."""
 
+from pathlib import Path
+
+import gymnasium
 import numpy as np
 import pytest
 
 from plait.evaluate.pool import Episode, Pool
 from plait.evaluate.rollout import rollouts
 from plait.evaluate.worker import Scenes
-from reach_env import HORIZON, ID
+from reach_env import HORIZON, ID, Reach
 
 
 def obey(observation):
@@ -75,7 +78,7 @@ def test_observations_are_those_of_the_environment():
 
 
 def test_a_dead_worker_is_named():
-    with pytest.raises(RuntimeError, match=r"worker 1 died with exit code 7 while it ran the episodes \[1, 3\]"):
+    with pytest.raises(RuntimeError, match=r"worker 1 .* ended with status 7 while it ran the episodes \[1, 3\]"):
         run(env_args={"fail": "die", "fail_seed": 103}, plan=lambda _: np.zeros((4, 3, 1)))
 
 
@@ -88,3 +91,24 @@ def test_other_observation_spaces_are_refused():
     setting = Scenes("CartPole-v1", (0,))
     with pytest.raises(ValueError, match=r"observes Box.*expected a Dict with 'observation.images.<camera>'"):
         Pool(setting, setting.make(), 1, 1)
+
+
+def test_arguments_must_fit_into_a_message():
+    setting = Scenes(ID, (0,), {"fail": Path("a file")})
+    with pytest.raises(ValueError, match=r"env_args .*Path is not JSON serializable; give numbers, texts"):
+        Pool(setting, gymnasium.make(ID), 1, 1)
+
+
+def test_an_environment_that_only_the_script_knows_is_told_with_the_remedy():
+    gymnasium.register("OnlyHere-v0", Reach)
+    setting = Scenes("OnlyHere-v0", (0,))
+    with pytest.raises(ValueError, match=r"no environment 'OnlyHere-v0'.*as in 'module:id'"), setting.make() as env:
+        Pool(setting, env, 1, 1, 1).__enter__()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="reads /dev/shm")
+def test_shared_memory_has_no_name_that_could_be_left_behind():
+    before = set(Path("/dev/shm").iterdir())
+    setting = Scenes(ID, (0, 1))
+    with setting.make() as env, Pool(setting, env, 2, 1, 1):
+        assert set(Path("/dev/shm").iterdir()) == before

@@ -1,7 +1,11 @@
 """Closed loop, end to end: the real tabletop and a small foreign environment, real policies, real files."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +89,27 @@ def demonstrate(env, scenes, episode):
         _, _, terminated, truncated, _ = env.step(actions[-1])
         ended = terminated or truncated
     return np.array(actions)
+
+
+STDIN = """
+import torch
+from plait.evaluate.rollout import evaluate
+from plait.spec import Spec
+from policies import small_policy
+
+torch.set_num_threads(1)
+spec = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
+result = evaluate(small_policy(spec=spec, image_size=16), "reach_env:Reach-v0", episodes=2, slots=2, workers=2)
+print(result["aggregated"]["n_episodes"])
+"""
+
+
+def test_it_can_be_started_from_standard_input_without_a_main_guard():
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.run(
+        [sys.executable, "-"], input=STDIN, env=os.environ | path, capture_output=True, text=True, timeout=120
+    )
+    assert (run.returncode, run.stdout) == (0, "2\n"), run.stderr
 
 
 def test_an_interruption_keeps_what_is_finished(tmp_path):

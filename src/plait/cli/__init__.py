@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         0; 2 for what the user can mend, told in one sentence on standard error; 1 for any other error;
         130 when interrupted. With ``PLAIT_DEBUG=1`` errors are raised instead.
     """
+    # Threads that wait for each other shall soon stop burning the processor. They spin for long by default, which makes
+    # a training step ten times slower on a machine that does anything else beside. Read when torch loads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     verb = VERBS.get(name, Verb)
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 PADDING, UNKNOWN = "<pad>", "<unk>"
 SHORTEST = 16  # room for sentences longer than those of the dataset
 MULTIPLE = 8
+LARGEST_TABLE = 10_000  # sentences that are remembered
 
 
 class Tokenizer:
@@ -24,7 +25,8 @@ class Tokenizer:
 
     def __init__(self, backend: Backend, length: int):
         self.backend, self.length = backend, length
-        self._cache: dict[str, tuple[Tensor, Tensor]] = {}
+        self._rows: dict[str, int] = {}  # sentence -> row of the table
+        self._table = torch.zeros(0, length, dtype=torch.long)
 
     @classmethod
     def build(cls, sentences: Iterable[str]) -> "Tokenizer":
@@ -59,20 +61,22 @@ class Tokenizer:
         Raises:
             ValueError: a sentence has more words than ``length``.
         """
-        pairs = [self._cache.get(sentence) or self._encode_one(sentence) for sentence in sentences]
-        return torch.stack([ids for ids, _ in pairs]), torch.stack([mask for _, mask in pairs])
+        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._rows]
+        if len(self._rows) + len(new) > LARGEST_TABLE:  # a stream of ever new sentences must not fill the memory
+            self._rows, self._table, new = {}, self._table[:0], list(dict.fromkeys(sentences))
+        if new:
+            self._table = torch.cat([self._table, torch.tensor([self._encode_one(sentence) for sentence in new])])
+            self._rows |= {sentence: len(self._rows) + i for i, sentence in enumerate(new)}
+        ids = self._table[[self._rows[sentence] for sentence in sentences]]
+        return ids, ids != 0
 
-    def _encode_one(self, sentence: str) -> tuple[Tensor, Tensor]:
+    def _encode_one(self, sentence: str) -> list[int]:
         ids = self.backend.encode(sentence).ids
         if len(ids) > self.length:
             raise ValueError(
                 f"instruction of {len(ids)} words, at most {self.length} are taken; shorten {sentence[:60]!r}..."
             )
-        row = torch.zeros(self.length, dtype=torch.long)
-        row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
-        if len(self._cache) < 10_000:  # a stream of ever new sentences must not fill the memory
-            self._cache[sentence] = (row, torch.arange(self.length) < len(ids))
-        return row, torch.arange(self.length) < len(ids)
+        return ids + [0] * (self.length - len(ids))
 
     def save(self, path: Path) -> None:
         """Write the Hugging Face ``tokenizers`` file; the fixed length is stored in it as truncation length."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from plait.config import to_dict
 from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
-from plait.evaluate.memory import allocate, attach, layout
+from plait.evaluate.memory import allocate, attach, layout_of
 from plait.evaluate.worker import Scenes
 from plait.processes import Gone, Worker, processors, stop
 from plait.types import Observation
@@ -66,10 +66,10 @@ class Pool:
         self.index = [-1] * slots
         self.fresh, self.running = np.zeros(slots, bool), np.zeros(slots, bool)
         self._share = min(workers or processors(), slots)  # worker w holds the slots w, w + share, ...
-        arrangement = layout(env, slots, execute)
-        with allocate(arrangement) as memory:
-            told = {"scenes": to_dict(scenes), "layout": to_dict(arrangement), "descriptor": memory.fileno()}
-            self._arrays = attach(memory.fileno(), arrangement)
+        layout = layout_of(env, slots, execute)
+        with allocate(layout) as memory:
+            told = {"scenes": to_dict(scenes), "layout": to_dict(layout), "descriptor": memory.fileno()}
+            self._arrays = attach(memory.fileno(), layout)
             messages = [_encode(told | {"slots": list(self._held(w))}) for w in range(self._share)]
             self._workers = [
                 Worker(f"evaluation worker {w}", "plait.evaluate.worker:work", [memory.fileno()])

@@ -36,7 +36,8 @@ def embodiment(env: gymnasium.Env, assumed: Spec) -> Spec:
         return own
     boxes = dict(env.observation_space.items()) if isinstance(env.observation_space, gymnasium.spaces.Dict) else {}
     shapes: dict[str, tuple[int, ...]] = {key: box.shape or () for key, box in boxes.items()}
-    cameras = {key.removeprefix(IMAGE_PREFIX): (shape[0], shape[1]) for key, shape in shapes.items() if key.startswith(IMAGE_PREFIX)}
+    images = {key.removeprefix(IMAGE_PREFIX): shape for key, shape in shapes.items() if key.startswith(IMAGE_PREFIX)}
+    cameras = {camera: (shape[0], shape[1]) for camera, shape in images.items()}
     states = shapes[STATE][0] if STATE in shapes else 0
     names = replace(assumed, action_low=None, action_high=None)
     return replace(

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from plait.control import Controller
 from plait.evaluate.pool import Episode, Pool
@@ -20,6 +18,7 @@ from plait.evaluate.statistics import grouped, summarise
 from plait.evaluate.video import chosen, film, write_video
 from plait.evaluate.worker import Scenes
 from plait.policy import Policy
+from plait.progress import Bar
 from plait.types import Observation
 
 SLOTS = 50  # environments that are stepped together; enough to keep the policy's batch efficient
@@ -43,59 +42,61 @@ def evaluate(
     title: str = "evaluating",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run ``episodes`` episodes and report.
+    """Run ``episodes`` episodes, the same for the same arguments, whatever the number of workers.
 
-    The same arguments give the same episodes, whatever the number of workers. An interruption (Ctrl-C) reports the
-    episodes that were finished, marked ``"partial": true``.
+    An interruption (Ctrl-C) reports the episodes that were finished, marked ``"partial": true``.
 
     Args:
         policy: on the device it shall run on.
-        env: ``"tabletop"``, or the id of any gymnasium environment with LeRobot's observation keys.
-        env_args: passed to the environment.
+        env, env_args: ``"tabletop"`` or any gymnasium id with LeRobot's observation keys, and its arguments.
         seed: chooses the scenes; training never sees any of them (``evaluation_seed``).
         instructions: ``"normal"``, ``"exchanged"`` (for another object of the same scene), ``"absent"``,
             ``"paraphrase"`` or ``"unknown_words"``.
         execute: control steps between two predictions; the policy's own value when omitted.
-        slots: environments that are stepped together, the policy's batch.
-        workers: processes; the number of processors by default.
-        videos: number of episodes that are filmed, up to half of them failures.
-        video_format: ``"mp4"`` or ``"webp"``.
+        slots, workers: environments that are stepped together, the policy's batch; and in how many processes, one per
+            processor when omitted.
+        videos, video_format: how many episodes are filmed, up to half of them failures, as ``"mp4"`` or ``"webp"``.
         out: folder for ``eval.json`` and ``videos/``; nothing is written when omitted.
         checkpoint: the checkpoint's fingerprint, for the protocol.
-        title: of the progress bar.
-        quiet: no progress bar.
+        title, quiet: of the progress bar, and whether there is none.
 
     Returns:
-        what ``eval.json`` holds: ``per_episode``, ``per_task``, ``per_family``, ``per_split``, ``aggregated``,
-        ``protocol``, ``partial``; shares in percent.
+        what ``eval.json`` holds, see ``report``; shares in percent.
 
     Raises:
         ValueError: the policy does not fit the environment; one sentence per difference.
         RuntimeError: an environment failed or a worker died.
     """
+    scenes = Scenes(env, _seeds(seed, episodes), env_args or {}, instructions)
+    controller = Controller(policy, min(slots, episodes), execute)
+    with Bar(title, episodes, "episodes", quiet=quiet) as bar:
+        finished, result = _run(controller, scenes, seed, workers, checkpoint, bar)
+    if out is not None:
+        _write(result, scenes, chosen(finished, videos), policy, Path(out), video_format)
+    return result
+
+
+def _seeds(seed: int, episodes: int) -> tuple[int, ...]:
     if episodes < 1:
         raise ValueError(f"episodes: {episodes} is too few; at least 1")
-    slots = min(slots, episodes)
-    scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {}, instructions)
-    controller = Controller(policy, slots, execute)
-    probe = scenes.make()
+    return tuple(evaluation_seed(seed, i) for i in range(episodes))
+
+
+def _run(
+    controller: Controller, scenes: Scenes, seed: int, workers: int | None, checkpoint: str | None, bar: Bar
+) -> tuple[list[Episode], dict[str, Any]]:
+    """The finished episodes and the report on them."""
+    policy, probe = controller.policy, scenes.make()
     try:
         spec = embodiment(probe, policy.spec)
-        refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {env!r}")
+        refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
         described = protocol(controller, scenes, probe, spec, seed, checkpoint)
         start = time.perf_counter()
-        with Pool(scenes, probe, slots, controller.execute, workers) as pool:
-            finished, partial = _collect(rollouts(controller.plan, pool, seed), episodes, title, quiet)
-        result = report(finished, described, time.perf_counter() - start, partial)
+        with Pool(scenes, probe, controller.rows, controller.execute, workers) as pool:
+            finished, partial = _collect(rollouts(controller.plan, pool, seed), bar)
+        return finished, report(finished, described, time.perf_counter() - start, partial)
     finally:
         probe.close()
-    if out is not None:
-        write_report(result, Path(out))  # first without videos: they can be interrupted
-        names = _write_videos(scenes, chosen(finished, videos), policy, Path(out, "videos"), video_format)
-        for row in result["per_episode"]:
-            row |= {"video": names[row["episode"]]} if row["episode"] in names else {}
-        write_report(result, Path(out))
-    return result
 
 
 def rollouts(plan: Callable[[Observation], np.ndarray], pool: Pool, seed: int = 0) -> Iterator[Episode]:
@@ -113,7 +114,7 @@ def rollouts(plan: Callable[[Observation], np.ndarray], pool: Pool, seed: int = 
 
 
 def report(episodes: list[Episode], protocol: dict[str, Any], wall_s: float, partial: bool) -> dict[str, Any]:
-    """``eval.json`` as a dictionary."""
+    """``eval.json`` as a dictionary: in ``per_episode`` one row each, in the other groups what they have in common."""
     rows = [episode.row() for episode in sorted(episodes, key=lambda episode: episode.index)]
     return {
         "partial": partial,
@@ -134,22 +135,27 @@ def write_report(result: dict[str, Any], out: Path) -> Path:
     return draft.replace(out / "eval.json")
 
 
-def _collect(episodes: Iterator[Episode], total: int, title: str, quiet: bool) -> tuple[list[Episode], bool]:
-    """The finished episodes, with a progress bar, and whether it was interrupted."""
+def _collect(episodes: Iterator[Episode], bar: Bar) -> tuple[list[Episode], bool]:
+    """The finished episodes, and whether it was interrupted."""
     finished: list[Episode] = []
-    success = TextColumn("success {task.fields[success]}")
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), success, TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        bar = progress.add_task("", total=total, success="–")
-        try:
-            for episode in episodes:
-                finished.append(episode)
-                rate = sum(e.success for e in finished) / len(finished)
-                progress.update(bar, advance=1, success=f"{rate:.0%}")
-        except KeyboardInterrupt:
-            return finished, True
+    try:
+        for episode in episodes:
+            finished.append(episode)
+            rate = sum(e.success for e in finished) / len(finished)
+            bar.advance(status=f"success {rate:.0%}")
+    except KeyboardInterrupt:
+        return finished, True
     return finished, False
+
+
+def _write(
+    result: dict[str, Any], scenes: Scenes, filmed: list[Episode], policy: Policy, out: Path, video_format: str
+) -> None:
+    write_report(result, out)  # first without videos: they can be interrupted
+    names = _write_videos(scenes, filmed, policy, out / "videos", video_format)
+    for row in result["per_episode"]:
+        row |= {"video": names[row["episode"]]} if row["episode"] in names else {}
+    write_report(result, out)
 
 
 def _write_videos(

@@ -106,9 +106,10 @@ def work(channel: Channel) -> None:
     """Told the scenes and its slots, make their environments; then step them whenever a message comes."""
     told = json.loads(channel.receive())
     arrays = attach(told["descriptor"], from_dict(Layout, told["layout"]))
-    scenes, slots, ended = from_dict(Scenes, told["scenes"]), [], []
+    scenes, ended = from_dict(Scenes, told["scenes"]), []
+    slots: list[Slot] = []
     try:
-        slots += (Slot(scenes, slot, arrays) for slot in told["slots"])
+        slots += (_slot(scenes, slot, arrays) for slot in told["slots"])
         while True:
             begun = [event for slot in slots if (event := slot.begin())]
             channel.send(json.dumps({"ended": ended, "begun": begun}).encode())
@@ -117,3 +118,11 @@ def work(channel: Channel) -> None:
     finally:
         for slot in slots:
             slot.env.close()
+
+
+def _slot(scenes: Scenes, slot: int, arrays: dict[str, np.ndarray]) -> Slot:
+    try:
+        return Slot(scenes, slot, arrays)
+    except ValueError as error:  # the main process made one like it: a script may have registered its environment there
+        hint = "workers run nothing of your script: name the module that registers the environment, as in 'module:id'"
+        raise ValueError(f"{error} ({hint})") from error

@@ -43,7 +43,13 @@ class Film(nn.Module):
     """
 
     def __init__(
-        self, groups: dict[str, Shape], stages: tuple[int, ...], depth: int, readout: ReadoutName, cells: int, width: int
+        self,
+        groups: dict[str, Shape],
+        stages: tuple[int, ...],
+        depth: int,
+        readout: ReadoutName,
+        cells: int,
+        width: int,
     ):
         super().__init__()
         words = groups[INSTRUCTION].dim

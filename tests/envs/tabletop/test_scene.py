@@ -94,3 +94,16 @@ def test_shape_and_colour_are_what_the_layout_says(scene: Scene):
     red = (after[..., 0] > 100) & (after[..., 1] < 60) & (after[..., 2] < 60)
     rows, columns = np.nonzero(red)
     assert len(rows) > 10 and columns.mean() < 32 and rows.mean() < 40  # far left
+
+
+def test_leaving_out_an_absent_bowl_changes_no_picture():
+    scene, layout = Scene(), _layout("cube", "ball", "cylinder", "cube")
+    scene.arrange(layout)
+    without = scene.draw("front", (64, 64), "fast")
+    assert (scene.model.geom_group != 0).sum() == 17
+    scene.model.geom_group[:] = 0
+    np.testing.assert_array_equal(scene.draw("front", (64, 64), "fast"), without)
+    scene.arrange(replace(layout, bowl=np.zeros(2)))
+    assert (scene.draw("front", (64, 64), "fast") != without).any()
+    scene.arrange(layout)
+    np.testing.assert_array_equal(scene.draw("front", (64, 64), "fast"), without)

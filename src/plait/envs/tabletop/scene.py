@@ -26,6 +26,7 @@ TILT = 0.8  # rad, how far the hand may turn away from upright
 OPEN = 0.04  # m, each finger
 LOW, HIGH = np.array([-0.27, -0.22, 0.012]), np.array([0.27, 0.22, 0.26])  # where the hand may go
 OBJECTS = 4
+HIDDEN = 3  # of MuJoCo's groups of geometry: the first that is not drawn (a bowl below the floor takes time as well)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Scene:
         owner = {geom: i for i, geom in enumerate(self._geoms)}
         self._owner = np.array([owner.get(geom, -1) for geom in range(self.model.ngeom)])
         fingers = [self.model.body(name).id for name in ("hand", "left_finger", "right_finger")]
+        self._bowl = self.model.geom_bodyid == self.model.body("bowl").id
         self._is_hand = np.isin(self.model.geom_bodyid, fingers)
 
     def arrange(self, layout: Layout) -> None:
@@ -82,6 +84,7 @@ class Scene:
             pose[3:] = np.cos(layout.yaws[i] / 2), 0, 0, np.sin(layout.yaws[i] / 2)
         self.data.joint("hand").qpos[:3] = self.data.mocap_pos[0] = layout.hand
         self.data.mocap_pos[1] = (0, 0, -1) if layout.bowl is None else (*layout.bowl, 0)
+        self.model.geom_group[self._bowl] = 0 if layout.bowl is not None else HIDDEN
         self.data.qpos[self._fingers] = self.data.ctrl[:] = OPEN
         self.forward()
 

@@ -11,7 +11,8 @@ import pytest
 
 from plait.data import layout
 from plait.data.lerobot import Dataset
-from plait.record import record, scene_seed
+from plait.record.recorder import record
+from plait.record.team import scene_seed
 
 ENV = "expert_env:Count-v0"
 EPISODES = 16
@@ -19,7 +20,7 @@ EPISODES = 16
 
 @pytest.fixture(autouse=True)
 def workers_find_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -82,7 +83,7 @@ def test_the_same_call_extends_and_others_are_refused(tmp_path: Path):
 def test_what_cannot_work_is_told(
     tmp_path: Path, env: str, env_args: dict, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("plait.record._DEATHS", 1)
+    monkeypatch.setattr("plait.record.team._DEATHS", 1)
     with pytest.raises(error, match=message):
         record(env, tmp_path / "d", 2, env_args, workers=1)
 
@@ -91,7 +92,7 @@ def test_what_cannot_work_is_told(
 
 
 def start(out: Path) -> subprocess.Popen[str]:
-    command = f"from plait.record import record; record('tabletop', {str(out)!r}, {EPISODES}, workers=1)"
+    command = f"from plait.record.recorder import record; record('tabletop', {str(out)!r}, {EPISODES}, workers=1)"
     return subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
 
 

@@ -1,0 +1,5 @@
+"""What LeRobot calls the parts of an observation and of a dataset's row. Loads nothing."""
+
+STATE = "observation.state"
+ACTION = "action"
+IMAGE_PREFIX = "observation.images."

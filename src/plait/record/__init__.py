@@ -1,0 +1,1 @@
+"""Recording demonstrations of a scripted expert, in several processes."""

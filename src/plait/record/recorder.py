@@ -1,0 +1,117 @@
+"""Record demonstrations: worker processes run a scripted expert, one process appends its episodes in order.
+
+The dataset depends on the environment, its arguments, the seed and the noise alone: not on the number of workers, nor
+on how often the recording was interrupted. Scene ``i`` has a seed that is a pure function of (seed, i); scenes in which
+the expert fails are left out and further ones take their place.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from plait.data import layout
+from plait.data.episode import EncodedEpisode
+from plait.data.writer import DatasetWriter
+from plait.progress import Bar
+from plait.record.team import Team
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded: counts over the whole dataset, ``seconds`` and ``new_frames`` of this call."""
+
+    out: Path
+    episodes: int
+    frames: int
+    failed: int
+    seconds: float
+    new_frames: int
+
+    def __str__(self) -> str:
+        rate = f", {self.new_frames / self.seconds:.0f} frames/s" if self.new_frames else ""
+        left_out = f"; in {self.failed} more scenes the expert failed" if self.failed else ""
+        return f"{self.out}: {self.episodes} episodes, {self.frames} frames{rate}{left_out}"
+
+
+def record(
+    env: str,
+    out: str | Path,
+    episodes: int,
+    env_args: dict[str, Any] | None = None,
+    workers: int = 2,
+    seed: int = 0,
+    noise: float = 0.0,
+    images: str = "auto",
+) -> Recording:
+    """Record demonstrations of a scripted expert as a LeRobotDataset v3.0.
+
+    The same call continues a recording that was interrupted; with more ``episodes`` it extends a finished one.
+
+    Args:
+        env: environment with an expert, such as ``"tabletop"``.
+        out: the dataset's folder.
+        episodes: how many successful episodes the dataset shall hold.
+        env_args: for the environment.
+        workers: processes that simulate; the dataset does not depend on it.
+        seed: of the scenes.
+        noise: of the expert's movements, in action units.
+        images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
+
+    Raises:
+        ValueError: a wrong argument, an environment without an expert, an expert that only fails, or a folder with
+            another recording (the message lists what differs).
+        OSError: the disk is full. Every finished episode is safe.
+        KeyboardInterrupt: interrupted. Every finished episode is safe.
+    """
+    if episodes < 1 or workers < 1:
+        raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
+    out, began = Path(out), time.perf_counter()
+    arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "noise": noise, "images": images}
+    arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
+    _check_same(out, arguments)
+    with Team(workers, arguments) as team:
+        writer = DatasetWriter(out, team.spec, images, {"arguments": arguments, "versions": _versions()})
+        before = writer.frames
+        try:
+            _write(team.episodes(_next_scene(writer), max(0, episodes - writer.episodes)), writer, episodes)
+        except KeyboardInterrupt:
+            message = f"interrupted; {writer.episodes} of {episodes} episodes are safe and the same command continues"
+            raise KeyboardInterrupt(message) from None
+    failed, seconds = _next_scene(writer) - writer.episodes, time.perf_counter() - began
+    return Recording(out, writer.episodes, writer.frames, failed, seconds, writer.frames - before)
+
+
+def _write(episodes: Iterable[EncodedEpisode], writer: DatasetWriter, total: int) -> None:
+    before, began = writer.frames, time.perf_counter()
+    with Bar("recording", total, "episodes", writer.episodes) as bar:
+        for episode in episodes:
+            writer.append(episode)
+            speed = (writer.frames - before) / (time.perf_counter() - began)
+            bar.advance(status=f"{speed:.0f} frames/s")
+    writer.finalize()
+
+
+def _next_scene(writer: DatasetWriter) -> int:
+    """The first scene of which nothing is in the dataset; all before it were recorded, or their expert failed."""
+    return int(writer.last_extra().get("scene", -1)) + 1
+
+
+def _check_same(out: Path, arguments: dict[str, Any]) -> None:
+    if not (out / layout.INFO).exists() or not (out / layout.PLAIT).exists():
+        return
+    before = layout.read_json(out / layout.PLAIT)["provenance"].get("arguments", {})
+    differences = [
+        f"{name} was {before.get(name)!r} and is {value!r}"
+        for name, value in arguments.items()
+        if before.get(name) != value
+    ]
+    if differences:
+        raise ValueError(f"{out}: holds another recording: {'; '.join(differences)}. Record into another folder")
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("plait", "mujoco", "gymnasium", "numpy")}
