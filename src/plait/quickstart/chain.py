@@ -31,7 +31,8 @@ from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
 from plait.train.policy import train
 
-ENV, RECIPE, NOTES = "tabletop", "tabletop-pick", "quickstart.json"
+ENV, ENV_ARGS = "tabletop", {"vocabulary": "medium"}  # 18 kinds of scenes, of 6 colours and 3 shapes
+RECIPE, NOTES = "tabletop-pick", "quickstart.json"
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _recipe(steps: int | None, seed: int) -> Recipe:
 
 
 def _record(folder: Path, episodes: int, seed: int, workers: int) -> dict[str, Any]:
-    recording = record(ENV, folder / "dataset", episodes, workers=workers, seed=seed)
+    recording = record(ENV, folder / "dataset", episodes, ENV_ARGS, workers=workers, seed=seed)
     return {"episodes": recording.episodes, "frames": recording.frames}
 
 
@@ -169,7 +170,7 @@ def _evaluate(folder: Path, name: str, made: dict[str, Any], workers: int) -> di
     result = evaluate(
         checkpoint.load(folder / "run").to(pick_device()),
         ENV,
-        trial.env_args,
+        ENV_ARGS | trial.env_args,
         episodes=made["episodes"],
         seed=made["seed"],
         instructions=trial.instructions,
@@ -187,7 +188,7 @@ def _evaluate(folder: Path, name: str, made: dict[str, Any], workers: int) -> di
 
 def _example(folder: Path, seed: int) -> list[str]:
     """Save the pictures of one new scene; the arguments of ``plait act`` that ask about it."""
-    env = envs.make(ENV)
+    env = envs.make(ENV, **ENV_ARGS)
     observation, info = env.reset(seed=evaluation_seed(seed, 0))
     env.close()
     (folder / "example").mkdir(exist_ok=True)
