@@ -54,7 +54,9 @@ def main(dataset: Path, out: Path, recipe: str = "tabletop-pick", episodes: int 
     torch.manual_seed(settings.train.seed)
     policy = settings.policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
     size = (policy.config.image_size,) * 2
-    loader = Loader(data, policy.prepare, policy.horizon, settings.train.batch_size, size, augment=settings.train.augment)
+    loader = Loader(
+        data, policy.prepare, policy.horizon, settings.train.batch_size, size, augment=settings.train.augment
+    )
     made_with = {"benchmark": "blind", "policy": to_dict(settings.policy), "train": to_dict(settings.train)}
     fit(policy, WithoutWords(loader), settings.train, Run(out, made_with, checkpoint.save))
     env_args = data.provenance()["arguments"]["env_args"]

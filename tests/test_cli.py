@@ -46,6 +46,8 @@ def test_help_names_every_verb_and_loads_neither_torch_nor_parts() -> None:
     overview, modules = result.stdout.rsplit("\n", 2)[:2]
     assert modules.startswith("0 ")
     assert not {"torch", "numpy", "mujoco", "plait.policy", "plait.types"} & set(modules.split())
+    help_is_a_word = subprocess.run([sys.executable, "-m", "plait", "help"], capture_output=True, text=True, timeout=60)
+    assert help_is_a_word.stdout.strip() == overview.strip()
     for name, verb in VERBS.items():
         assert f"\n  {name} " in overview
         assert (verb.__doc__ or "").splitlines()[0] in overview
@@ -55,7 +57,24 @@ def test_help_names_every_verb_and_loads_neither_torch_nor_parts() -> None:
 def test_help_of_a_verb_shows_options_with_defaults(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, name, "--help", code=0)
     assert shown.startswith(f"usage: plait {name}")
+    assert "`" not in shown, "help is no Markdown"
     assert "default: " in shown or "--" not in shown.replace("--help", "")
+
+
+def test_help_without_a_recipe_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = told(capsys, "train", "--help", code=0)
+    assert shown.startswith("usage: plait train RECIPE ")
+    assert all(f"\n- {name}: {(recipe.__doc__ or '').splitlines()[0]}\n" in shown for name, recipe in RECIPES.items())
+    assert "The defaults below are those of tabletop-pick;" in shown
+
+
+def test_help_of_every_part_is_no_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = ["--vision", "timm", "--language", "text_transformer", "--fusion", "cross_attention"]
+    shown = told(capsys, "train", "tabletop-pick", *parts, "--help", code=0)
+    assert "`" not in shown
+    assert "the distance to grey" in " ".join(shown.split()) and "NAME=VALUE" not in shown
+    assert "--env-args NAME=VALUE" in told(capsys, "record", "--help", code=0)
+    assert "--image CAMERA=FILE" in told(capsys, "act", "--help", code=0)
 
 
 def test_help_of_a_recipe_shows_its_own_values(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,17 +121,28 @@ def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
             "mean '--fusion.layers'?",
         ),
         ("train tabletop-pick --dataset d --out o --train.stps 3", "Did you mean '--train.steps'?"),
-        ("train tabletop-pick --dataset d --out o --train.steps x", "--train.steps: invalid literal for int()"),
+        (
+            "train tabletop-pick --dataset d --out o --train.steps x",
+            "plait: --train.steps: 'x' is not a whole number. (",
+        ),
+        ("record tabletop --episodes 1 --out o --noise x", "plait: --noise: 'x' is not a number. ("),
+        ("record tabletop --episodes 1 --out o --noise -0.1", "noise: -0.1 is too small; at least 0"),
+        ("record tabletop --episodes 1 --out o --seed -1", "seed: -1 is too small; at least 0"),
+        ("record tabletop --episodes 1 --out o --workers 1 --env-args famly=pick", "tabletop has no argument 'famly'"),
+        ("record tabletop --episodes 1 --out o --env-args size=8 size=9", "--env-args: 'size' is given twice"),
         ("train tabletop-pick --dataset d --out o --train.steps 0", "train.steps = 0: it must be at least 1."),
-        ("train tabletop-pick --out o", "Missing from plait train tabletop-pick: --dataset"),
+        ("train tabletop-pick --out o", "plait: --dataset is missing: Folder of a LeRobotDataset v3"),
+        ("act", "plait: CHECKPOINT is missing: A checkpoint, or the folder"),
         ("train tabletop-pick --dataset /nowhere --out o", "/nowhere: no such folder"),
-        ("list recipe", "Did you mean 'recipes'?"),
+        ("list recips", "Did you mean 'recipes'?"),
         ("act /nowhere", "checkpoint /nowhere: does not exist"),
         ("eval /nowhere --env tabletop", "checkpoint /nowhere: does not exist"),
         (
             "record tabletop --episodes 1 --out o --env-args family",
             "--env-args: 'family' is not of the form",
         ),
+        ("record tabletop --episodes 1 --out o --workers 1 --env-args size=96.5", "size: 96.5 pixels; give one whole"),
+        ("record nomod:X-v0 --episodes 1 --out o --workers 1", "environment 'nomod:X-v0': No module named 'nomod'"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_sentence(
@@ -130,7 +160,43 @@ def test_an_unknown_environment_is_told(trained: Path, capsys: pytest.CaptureFix
     assert "--dataset needs no environment" in told(
         capsys, "eval", str(trained), "--env", "tabletop", "--dataset", "d", code=2
     )
-    assert "was not recorded with plait; say --env" in told(capsys, "eval", str(trained), code=2)
+    assert "was not recorded with plait; say --env ENV, or --dataset DATASET" in told(
+        capsys, "eval", str(trained), code=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "advice"),
+    [({}, "plait eval '{run}' --dataset 'my data' tells"), ({"env": "tabletop"}, "plait eval '{run}' tells")],
+)
+def test_training_ends_with_the_command_that_judges_it(
+    recorded: dict, advice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = checkpoint.save(small_policy(), tmp_path / "a run", {"dataset": {"recorded": recorded}})
+    monkeypatch.setattr("plait.train.policy.train", lambda *_: run)
+    shown = told(capsys, "train", "tabletop-pick", "--dataset", "my data", "--out", str(run), code=0)
+    assert advice.format(run=run) in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["record tabletop --episodes 1", "train tabletop-pick --dataset d", "eval {folder} --env tabletop"],
+)
+def test_a_file_is_no_folder_for_results(trained: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = trained / "a.png"
+    for out in (file, file / "below"):
+        error = told(capsys, *command.format(folder=trained).split(), "--out", str(out), code=2)
+        assert error == f"plait: --out {out}: {file} is a file; give a folder.\n"
+
+
+def test_evaluations_of_other_scenes_have_other_folders(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outs = []
+    monkeypatch.setattr("plait.cli.evaluate.Eval._closed_loop", lambda self, policy, out: outs.append(out.name))
+    for words in ([], ["combinations=unseen"], ["quality=full", "cameras=a/b"]):
+        told(capsys, "eval", str(trained), "--env", "tabletop", *(["--env-args", *words] if words else []), code=0)
+    assert outs == ["normal", "normal-combinations=unseen", "normal-cameras=a_b-quality=full"]
 
 
 def test_debug_raises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +220,10 @@ def test_faults_and_interruptions_have_their_own_codes(
 
 def test_list_names_every_member(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "list", code=0)
-    for name in ("tabletop ", "--vision patch", "--language lstm", "cross_attention", "regression", *RECIPES):
+    for name in ("tabletop ", "--vision patch", "--language lstm", "--fusion cross_attention", *RECIPES):
         assert f"\n  {name}" in shown
-    assert told(capsys, "list", "fusions", code=0).startswith("fusions:\n  film ")
+    assert told(capsys, "list", "fusions", code=0).startswith("fusions:\n  --fusion film ")
+    assert told(capsys, "list", "head", code=0).startswith("heads:\n  --head regression ")
 
 
 def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,8 +256,10 @@ def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pyte
         (["--image", "front=nowhere.png"], "no such image: nowhere.png"),
         (["--image", "front={folder}/config.json"], "config.json is not an image that can be read"),
         (["--image", "left={folder}/a.png"], "no camera 'left'"),
+        (["--image", "front={folder}/a.png", "--image", "front=b.png"], "--image: 'front' is given twice"),
         (["--image", "front={folder}/a.png", "--state", "1,2"], "state of 2 entries: this policy was trained with 8"),
         (["--image", "front={folder}/a.png", "--state", "1;2"], "'1;2' is not numbers with commas between"),
+        (["--image", "front={folder}/a.png", "--state", "1,nan,0,0,0,0,0,0"], "state: y is nan; each entry must be"),
     ],
 )
 def test_act_tells_what_is_wrong(
@@ -203,3 +272,7 @@ def test_pairs_have_types() -> None:
     assert pairs(["family=pick", "n=3", "x=0.5", "on=true", "size=[1,2]", "s=a=b"], "--env-args") == {
         "family": "pick", "n": 3, "x": 0.5, "on": True, "size": [1, 2], "s": "a=b",
     }  # fmt: skip
+    assert pairs(["size=64,96", "cameras=front,wrist"], "--env-args") == {
+        "size": [64, 96],
+        "cameras": ["front", "wrist"],
+    }

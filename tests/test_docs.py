@@ -6,38 +6,61 @@ from pathlib import Path
 
 import pytest
 
-from plait.cli import VERBS
+from plait.cli import VERBS, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for folder in (".", "docs", "examples", "benchmarks") for p in ROOT.joinpath(folder).glob("*.md"))
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)|(?:src|href)=\"([^\"#]+)")
-FENCE = re.compile(r"^```(?:bash|sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
 def links(text: str) -> list[str]:
-    targets = ["".join(match) for match in LINK.findall(text)]
+    targets = ["".join(match) for match in LINK.findall(FENCE.sub("", text))]
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
 def commands(text: str) -> list[list[str]]:
     """The plait commands of the shell blocks, without what shows a choice (``[...]``) or continues (``...``)."""
-    lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
-    words = [
-        shlex.split(line.removeprefix("$ "), comments=True) for line in lines if not re.search(r"\[|\.\.\.|…", line)
-    ]
+    lines = [line for language, block in FENCE.findall(text) for line in shell_lines(language, block)]
+    words = [shlex.split(line, comments=True) for line in lines if not re.search(r"\[|\.\.\.|…", line)]
     return [line[1:] for line in words if line[:1] == ["plait"]]
+
+
+def shell_lines(language: str, block: str) -> list[str]:
+    """What is typed: every line of a bash block; those after ``$`` in a console block, where the others are output."""
+    lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
+    typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return {"bash": lines, "sh": lines, "console": typed}.get(language, [])
+
+
+def take(verb: str, *arguments: str) -> None:
+    """Raises when it is not a command; ``plait --help`` and the like run, since they do nothing."""
+    if verb in VERBS and "--help" not in arguments:
+        VERBS[verb].parse(list(arguments), f"plait {verb}")
+    else:
+        assert main([verb, *arguments]) == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert [target for target in links(text) if not (page.parent / target).exists()] == []
-    for verb, *arguments in commands(text):
-        VERBS[verb].parse(arguments, f"plait {verb}")
+    for command in commands(text):
+        take(*command)
 
 
 def test_what_is_looked_for_is_found() -> None:
     text = '[a](b.md#c) [w](https://x.y) <img src="d.png">\n'
-    text += "```bash\n$ plait list envs  # all\nplait train R \\\n  --out o\nplait eval ... [--seed S]\n```\n"
+    text += "```bash\nplait list envs  # all\nplait train R \\\n  --out o\nplait eval ... [--seed S]\n```\n"
+    text += "  ```console\n  $ plait list\n  plait: no such [thing](there.md)\n  ```\n"
+    text += "```python\ncalls[0](images)\nplait.load(run)\n```\n"
     assert links(text) == ["b.md", "d.png"]
-    assert commands(text) == [["list", "envs"], ["train", "R", "--out", "o"]]
+    assert commands(text) == [["list", "envs"], ["train", "R", "--out", "o"], ["list"]]
+
+
+def test_a_command_is_one_or_not() -> None:
+    take("--help"), take("train", "--help"), take("list", "envs")
+    with pytest.raises(ValueError, match="no option '--vidoes'"):
+        take("eval", "r", "--vidoes", "3")
+    with pytest.raises(AssertionError):
+        take("evaluate", "r")

@@ -45,7 +45,8 @@ def test_record_train_resume_evaluate_act(
     assert result["protocol"]["env_args"].items() >= {"family": "pick", "size": 32, "quality": "fast"}.items()
 
     assert main(["eval", "run", "--dataset", "data"]) == 0
-    assert "moments of 1 held-out episodes" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "moments of 1 held-out episodes" in shown and "they were held out in the training too" in shown
     assert json.loads(Path("run/eval/dataset/eval.json").read_text())["counts"]["n_episodes"] == 1
 
     Path("a.png").write_bytes(encode_png(Dataset.open("data").images("front", [0])[0].numpy()))

@@ -56,6 +56,19 @@ def test_any_embodiment(spec: Spec) -> None:
     assert policy.predict(policy.prepare(random_observation(spec=spec))).shape == (3, 8, len(spec.actions))
 
 
+def test_a_state_that_is_not_finite_is_refused_where_it_is_present() -> None:
+    policy, observation = small_policy(), random_observation()
+    observation.state[1, 2] = float("inf")
+    with pytest.raises(ValueError, match="state: z is inf; each entry must be finite"):
+        policy.prepare(observation)
+    policy.prepare(replace(observation, present={"state": torch.tensor([True, False, True])}))
+
+
+def test_a_file_name_is_no_image() -> None:
+    with pytest.raises(ValueError, match=r"image 'front' is str: expected uint8 \[height, width, 3\]"):
+        small_policy().act({"front": "a.png"}, "pick up the red ball")
+
+
 def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
     policy = small_policy()
     image = np.zeros((32, 32, 3), np.uint8)

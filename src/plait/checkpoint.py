@@ -112,6 +112,11 @@ def describe(folder: Path) -> dict[str, Any]:
     return description
 
 
+def provenance(path: Path | str) -> dict[str, Any]:
+    """How the policy of a checkpoint or a run came to be, as ``save`` was told; {} when it was told nothing."""
+    return describe(find(path)).get("provenance", {})
+
+
 def fingerprint(path: Path | str) -> str:
     """A short hash of the weights, to name in an evaluation's protocol."""
     with (find(path) / MODEL).open("rb") as file:

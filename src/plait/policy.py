@@ -33,7 +33,7 @@ class PolicyConfig:
     Attributes:
         image_size: every camera's picture is resized to this square, in pixels.
         action_horizon: length of the predicted chunk, in control steps.
-        execute: control steps that are run before replanning, 1 to ``action_horizon``.
+        execute: control steps that are run before replanning, 1 to action_horizon.
         vision, language, state, fusion, head: the parts.
         keyframe: the auxiliary head, or None.
     """
@@ -117,7 +117,8 @@ class Policy(nn.Module):
         """Turn raw values into tensors: resize, tokenise, and note what is absent. The device is left alone.
 
         Raises:
-            ValueError: a state of another size, or an instruction that is too long.
+            ValueError: a state of another size or with an entry that is not finite, an image of another shape or type,
+                or an instruction that is too long.
         """
         rows = len(observation)
         present = {name: _flags(observation.present.get(name), rows) for name in self.spec.modalities}
@@ -128,6 +129,7 @@ class Policy(nn.Module):
         state, present_state = self._prepare_state(observation.state, rows)
         if STATE in present:
             present[STATE] = present[STATE] & present_state
+            self._refuse_infinite(state, present[STATE])
         words, word_mask = self.tokenizer.encode(observation.instruction)
         present[INSTRUCTION] = present[INSTRUCTION] & word_mask.any(dim=1)
         return Inputs(images, state, words, word_mask, present)
@@ -169,6 +171,9 @@ class Policy(nn.Module):
         for camera in images:
             if camera not in self.spec.cameras:
                 raise ValueError(f"image: {unknown('camera', camera, self.spec.cameras)}")
+            if np.asarray(images[camera]).dtype.kind not in "biuf":  # no numbers
+                found = type(images[camera]).__name__
+                raise ValueError(f"image {camera!r} is {found}: expected uint8 [height, width, 3]; read a file first")
         batched = {camera: np.asarray(image)[None] for camera, image in images.items()}
         batched_state = None if state is None else np.asarray(state, dtype=np.float32)[None]
         was_training = self.training
@@ -196,6 +201,15 @@ class Policy(nn.Module):
             names = ", ".join(self.spec.state)
             raise ValueError(f"state of {tensor.shape[-1]} entries: this policy was trained with {entries} ({names})")
         return tensor, torch.ones(rows, dtype=torch.bool)
+
+    def _refuse_infinite(self, state: Tensor, present: Tensor) -> None:
+        """A command must not come from a sensor that fails. States on a GPU are a dataset's, which was checked."""
+        if state.is_cpu and not (finite := state[present].isfinite()).all():
+            row, entry = (~finite).nonzero()[0].tolist()
+            raise ValueError(
+                f"state: {self.spec.state[entry]} is {state[present][row, entry]:g}; each entry must be finite. "
+                "Leave the state out where it is not measured"
+            )
 
 
 @dataclass(frozen=True)

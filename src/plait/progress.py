@@ -2,13 +2,18 @@
 
 import sys
 import threading
+import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+PAUSE = 10.0  # seconds between two plain lines, at least
+
 
 class Bar:
-    """A progress bar on a terminal; elsewhere one plain line per tenth of the way. Both on standard error.
+    """A progress bar on a terminal; elsewhere a plain line per tenth of the way, at most one in ten seconds.
+
+    Both on standard error; a short job has no line at all.
 
     A context manager. Threads may share it.
 
@@ -33,6 +38,7 @@ class Bar:
         self._progress = Progress(*columns, console=console, transient=True, disable=quiet or self._plain)
         self._task = self._progress.add_task(title, total=total, completed=completed, status="")
         self._lock = threading.Lock()
+        self._told = (completed * 10 // max(1, total), time.monotonic())  # tenth and time of the last line
 
     def __enter__(self) -> "Bar":
         self._progress.start()
@@ -44,8 +50,10 @@ class Bar:
     def advance(self, count: int = 1, status: str = "") -> None:
         """``count`` more are done; ``status`` is shown beside them."""
         with self._lock:
-            before, self.completed = self.completed, self.completed + count
+            self.completed += count
             self._progress.update(self._task, completed=self.completed, status=status)
-            if self._plain and self.completed * 10 // self.total > before * 10 // self.total:
+            tenth, now = self.completed * 10 // self.total, time.monotonic()
+            if self._plain and tenth > self._told[0] and now - self._told[1] >= PAUSE:
+                self._told = tenth, now
                 line = f"{self.title}: {self.completed} of {self.total} {self.unit}  {status}"
                 print(line.rstrip(), file=sys.stderr, flush=True)

@@ -25,7 +25,12 @@ def tabletop_pick() -> Recipe:
     return Recipe(
         PolicyConfig(image_size=64),
         TrainConfig(
-            steps=2_000, batch_size=128, learning_rate=3e-3, warmup_steps=100, ema_decay=0.99, augment=Augment(shift=2)
+            steps=2_200,
+            batch_size=128,
+            learning_rate=3e-3,
+            warmup_steps=100,
+            ema_decay=0.99,
+            augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
         ),
     )
 

@@ -23,7 +23,7 @@ def dataset(tmp_path: Path, spec: Spec) -> Dataset:
 
 
 def files(dataset: Dataset) -> list[str]:
-    return sorted(file.name for file in (dataset.path / cache.FOLDER).glob("*"))
+    return sorted(file.name for file in (dataset.path / cache.FOLDER).glob("*") if file.name != ".gitignore")
 
 
 @pytest.mark.parametrize("images", ["png", "video"])
@@ -46,6 +46,13 @@ def test_it_is_built_once_for_each_size(dataset: Dataset, monkeypatch: pytest.Mo
     assert first is not None and again is not None and np.array_equal(first, again)
     cache.build(dataset, "front", (8, 8))
     assert len(files(dataset)) == 2
+
+
+def test_git_leaves_it_alone(dataset: Dataset):
+    cache.build(dataset, "front", (8, 8))
+    subprocess.run(["git", "init", "--quiet", dataset.path], check=True)
+    told = subprocess.run(["git", "-C", dataset.path, "status", "--short"], capture_output=True, text=True, check=True)
+    assert "meta/" in told.stdout and cache.FOLDER not in told.stdout
 
 
 def test_it_is_rebuilt_when_the_dataset_has_changed(dataset: Dataset, spec: Spec):

@@ -39,9 +39,24 @@ def test_a_wrong_name_gets_a_suggestion(env: str, arguments: dict, hint: str):
         envs.make(env, **arguments)
 
 
-def test_a_size_of_zero_is_refused():
-    with pytest.raises(ValueError, match="size"):
-        envs.make("tabletop", size=0)
+@pytest.mark.parametrize("size", [0, (64, 5000), (1, 2, 3)])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match=r"size: .*give one whole number"):
+        envs.make("tabletop", size=size)
+
+
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="environment 'nomod:X-v0': No module named 'nomod'; before the colon"):
+        envs.make("nomod:X-v0")
+
+
+def test_a_backend_that_mujoco_refuses_at_its_import_is_named():
+    program = "import plait.envs as e; e.make('tabletop')"
+    environment = {**os.environ, "MUJOCO_GL": "osmesaa"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stderr.splitlines()[-1].startswith("ValueError: no OpenGL backend (environment variable MUJOCO_GL)")
 
 
 def test_importing_the_package_loads_neither_torch_nor_mujoco():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from plait import checkpoint
+from plait.cli.evaluate import SEEN, open_loop_lines
 from plait.data.episode import Episode
 from plait.data.lerobot import Dataset
 from plait.data.loader import held_out
@@ -95,6 +97,16 @@ def test_a_policy_of_another_embodiment_is_refused(dataset):
 def test_nothing_held_out_is_refused(dataset):
     with pytest.raises(ValueError, match="no episode of 10 is held out"):
         openloop(policy(), dataset, validation=0.0)
+
+
+@pytest.mark.parametrize("trained_on", ["this", "another", None])
+def test_it_tells_whether_the_dataset_is_that_of_the_training(tmp_path, dataset, trained_on):
+    content = dataset.content() if trained_on == "this" else {**dataset.content(), "crc32": 1}
+    saved = checkpoint.save(policy(), tmp_path / "c", {"dataset": content} if trained_on else {})
+    result = openloop(policy(), dataset, SHARE, source=saved)
+    same = {"this": True, "another": False, None: None}[trained_on]
+    assert result["protocol"]["same_dataset"] is same and SEEN[same] in open_loop_lines(result)
+    assert result["protocol"]["checkpoint"] == checkpoint.fingerprint(saved)
 
 
 def test_the_share_is_that_of_the_training(tmp_path):

@@ -42,6 +42,7 @@ def test_eval_json_is_complete(tmp_path):
     assert result["aggregated"]["n_episodes"] == len(result["per_episode"]) == 5
     assert set(result["per_episode"][0]) >= {"seed", "task", "instruction", "success", "steps"}
     protocol = result["protocol"]
+    assert (protocol["horizon"], protocol["rendering"]) == (None, None)  # a foreign one, which does not tell
     assert (protocol["execute"], protocol["slots"], protocol["checkpoint"]) == (4, 2, "abc")
     assert protocol["cameras"] == {"top": [16, 16]}
     assert protocol["env_args"] == {"fail": "", "fail_seed": -1}  # defaults too
@@ -55,6 +56,8 @@ def test_same_arguments_same_episodes_whatever_the_workers():
     ]
     assert runs[0]["per_episode"] == runs[1]["per_episode"]
     assert runs[0]["per_split"].keys() == {"seen"}
+    rendering = {"quality": "fast", "shadows": False, "reflections": False, "samples": 0}
+    assert (runs[0]["protocol"]["horizon"], runs[0]["protocol"]["rendering"]) == (60, rendering)
 
 
 def test_the_experts_actions_succeed_through_the_pool():
@@ -146,6 +149,8 @@ def test_a_foreign_environment_takes_the_policys_names_where_the_numbers_agree()
 def test_no_episodes_are_too_few():
     with pytest.raises(ValueError, match="episodes: 0"):
         evaluate(reach_policy(), ID, episodes=0)
+    with pytest.raises(ValueError, match="seed: -1 is too small; at least 0"):
+        evaluate(reach_policy(), ID, seed=-1)
 
 
 def test_videos_show_failures_and_successes(tmp_path):
@@ -153,3 +158,10 @@ def test_videos_show_failures_and_successes(tmp_path):
     names = [row["video"] for row in result["per_episode"] if "video" in row]
     assert len(names) == 2
     assert all((tmp_path / name).stat().st_size > 1000 for name in names)
+    evaluate(reach_policy(), ID, episodes=1, slots=1, workers=1, out=tmp_path, quiet=True)
+    assert list((tmp_path / "videos").iterdir()) == [], "films of another evaluation"
+
+
+def test_instructions_that_a_foreign_environment_would_ignore_are_refused():
+    with pytest.raises(ValueError, match="instructions: 'exchanged' is not known to environment 'reach_env:Reach-v0'"):
+        evaluate(reach_policy(), ID, episodes=1, instructions="exchanged", quiet=True)

@@ -63,11 +63,22 @@ def test_the_same_call_extends_and_others_are_refused(tmp_path: Path):
     record(ENV, tmp_path / "d", 3, workers=1)
     record(ENV, tmp_path / "d", 5, workers=1)
     record(ENV, tmp_path / "at once", 5, workers=1)
+    assert "5 episodes (4 were asked for), 25 frames" in str(record(ENV, tmp_path / "d", 4, workers=1))
     assert contents(tmp_path / "d") == contents(tmp_path / "at once")
     with pytest.raises(
         ValueError, match=r"another recording: seed was 0 and is 1; noise was 0\.0 and is 0\.5\. Record"
     ):
         record(ENV, tmp_path / "d", 5, seed=1, noise=0.5)
+
+
+def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
+    with pytest.raises(ValueError, match="failed in 50 scenes"):
+        record(ENV, tmp_path / "d", 2, {"fault": "hopeless"}, workers=1)
+    (tmp_path / "d/data/chunk-000").mkdir(parents=True)
+    (tmp_path / "d/data/chunk-000/file-007.parquet").touch()  # a kill in the middle of an episode
+    record(ENV, tmp_path / "d", 2, workers=1)
+    record(ENV, tmp_path / "new", 2, workers=1)
+    assert contents(tmp_path / "d") == contents(tmp_path / "new")
 
 
 @pytest.mark.parametrize(

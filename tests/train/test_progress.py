@@ -25,11 +25,22 @@ def test_waiting_for_data_is_told_from_working() -> None:
     assert dict(meter.rates())["samples_per_s"] == 0
 
 
-def test_without_a_terminal_one_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_one_line_per_tenth(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("plait.progress.time.monotonic", lambda: next(clock))
     with Screen(total=100, step=40) as screen:
         for step in range(41, 71):
             screen.show({"step": step, "loss": 0.5, "samples_per_s": 1234.0, "data_wait": 0.25})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "train: continuing after step 40 of 100"
     speed = "loss 0.5000  1,234 samples/s  data wait 25%"
-    assert lines[1:] == [f"train: step {step} of 100  {speed}" for step in (50, 60, 70)]
+    assert lines[1:] == [f"train: {step} of 100 steps  {speed}" for step in (50, 60, 70)]
+
+
+def test_a_short_run_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen(total=4, step=0) as screen:
+        for step in range(1, 5):
+            screen.show({"step": step, "loss": 0.5})
+    assert capsys.readouterr() == ("", "")

@@ -16,9 +16,9 @@ def open_run(folder: Path, made_with: dict = MADE_WITH, keep: int = 2) -> Run:
     return Run(folder, made_with, tiny.save, keep)
 
 
-def saved(folder: Path) -> None:
+def saved(folder: Path, made_with: dict = MADE_WITH) -> None:
     """A run with one checkpoint."""
-    open_run(folder).save(TrainState.start(tiny.Model(), tiny.CONFIG))
+    open_run(folder, made_with).save(TrainState.start(tiny.Model(), tiny.CONFIG))
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
@@ -33,6 +33,19 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
 def test_settings_without_influence_may_change(tmp_path: Path) -> None:
     saved(tmp_path)
     open_run(tmp_path, {**MADE_WITH, "train": {"steps": 12, "keep": 5}})
+
+
+def test_of_a_part_that_was_swapped_only_the_name_is_told(tmp_path: Path) -> None:
+    film, attention = {"type": "film", "depth": 2}, {"type": "cross_attention", "layers": 1}
+    saved(tmp_path, {"policy": {"fusion": film, "keyframe": None, "execute": 4}})
+    with pytest.raises(ValueError, match="other settings: ") as error:
+        open_run(
+            tmp_path, {"policy": {"fusion": attention, "keyframe": {"type": "keyframe", "hidden": 8}, "execute": 2}}
+        )
+    assert str(error.value).split("settings: ")[1].split(";")[0] == (
+        "policy.fusion.type ('film' then, 'cross_attention' now), policy.execute (4 then, 2 now), "
+        "policy.keyframe.type (None then, 'keyframe' now)"
+    )
 
 
 def test_a_run_without_a_checkpoint_may_begin_again_with_other_settings(tmp_path: Path) -> None:

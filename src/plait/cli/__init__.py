@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     verb = VERBS.get(name, Verb)
     try:
-        if name in ("--help", "-h"):
+        if name in ("--help", "-h", "help"):
             print(overview())
         elif name == "--version":
             print(version())

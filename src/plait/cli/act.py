@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from plait.cli.parse import Verb, pairs
 
@@ -19,8 +19,8 @@ class Act(Verb):
 
     checkpoint: Positional[str]
     """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
-    image: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """CAMERA=FILE, once per camera; a camera that is left out is treated as absent."""
+    image: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="CAMERA=FILE")] = ()
+    """Once per camera; a camera that is left out is treated as absent."""
     instruction: str = ""
     """What to do, in plain words."""
     state: str | None = None
@@ -54,7 +54,7 @@ def read_state(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(number) for number in text.split(",")]
+        return [float(number) for number in text.split(",")]  # the policy refuses those that are not finite
     except ValueError:
         raise ValueError(f"--state: {text!r} is not numbers with commas between, such as 0.1,0.2,-0.3.") from None
 

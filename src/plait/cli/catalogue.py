@@ -6,7 +6,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from plait.cli.parse import Verb
+from plait.cli.parse import Verb, first_line
 from plait.config import members, unknown
 
 
@@ -18,9 +18,10 @@ class List(Verb):
     """envs, encoders, fusions, heads, recipes, or all."""
 
     def run(self) -> None:
-        if self.what not in ("all", *CATALOGUE):
+        named = self.what if self.what in ("all", *CATALOGUE) else f"{self.what}s"  # one fusion, two fusions
+        if named not in ("all", *CATALOGUE):
             raise unknown("list", self.what, CATALOGUE)
-        for what in CATALOGUE if self.what == "all" else (self.what,):
+        for what in CATALOGUE if named == "all" else (named,):
             print(f"{what}:")
             rows = dict(CATALOGUE[what]())
             width = max(map(len, rows))
@@ -37,37 +38,33 @@ def _encoders() -> Iterator[tuple[str, str]]:
     from plait.encoders.language import Language
     from plait.encoders.vision import Vision
 
-    for kind, union in {"vision": Vision, "language": Language}.items():
-        for name, line in _parts(union):
-            yield f"--{kind} {name}", line
+    yield from _parts("vision", Vision)
+    yield from _parts("language", Language)
 
 
 def _fusions() -> Iterator[tuple[str, str]]:
     from plait.fusion import Fusion
 
-    return _parts(Fusion)
+    return _parts("fusion", Fusion)
 
 
 def _heads() -> Iterator[tuple[str, str]]:
     from plait.heads import Head
 
-    return _parts(Head)
+    return _parts("head", Head)
 
 
 def _recipes() -> Iterator[tuple[str, str]]:
     from plait.recipes import RECIPES
 
     for name, recipe in RECIPES.items():
-        yield name, _first_line(recipe)
+        yield name, first_line(recipe)
 
 
-def _parts(union: Any) -> Iterator[tuple[str, str]]:
+def _parts(slot: str, union: Any) -> Iterator[tuple[str, str]]:
+    """The parts as options of ``plait train``."""
     for name, part in members(union).items():
-        yield name, _first_line(part)
-
-
-def _first_line(thing: Any) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+        yield f"--{slot} {name}", first_line(part)
 
 
 CATALOGUE: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {

@@ -1,13 +1,20 @@
 """``plait eval``: how often does a policy succeed, or how far is it from demonstrations it has not seen?"""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from plait.cli.parse import Verb, pairs
+from plait.cli.parse import Verb, folder, pairs
+
+SEEN = {
+    True: "they were held out in the training too",
+    False: "this is not the dataset of the training: whether the policy has seen them is not known",
+    None: "the checkpoint does not say what it was trained on: whether it has seen them is not known",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Eval(Verb):
     """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
     env: str | None = None
     """tabletop, or the id of a gymnasium environment; left out, the one that the training data was recorded in."""
-    env_args: tuple[str, ...] = ()
+    env_args: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the environment, such as family=pick combinations=unseen."""
     dataset: str | None = None
     """Instead of an environment: the dataset of the training; actions of its held-out episodes are predicted."""
@@ -37,7 +44,7 @@ class Eval(Verb):
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
     out: str | None = None
-    """Folder for eval.json and videos; CHECKPOINT/eval/INSTRUCTIONS (or .../dataset) when left out."""
+    """Folder for eval.json and videos; CHECKPOINT/eval/INSTRUCTIONS-ENV_ARGS (or .../dataset) when left out."""
 
     def run(self) -> None:
         from plait import checkpoint
@@ -45,13 +52,19 @@ class Eval(Verb):
 
         if self.dataset is not None and (self.env is not None or self.env_args):
             raise ValueError("eval: --dataset needs no environment; leave out --env and --env-args.")
+        checkpoint.find(self.checkpoint)
+        out = folder(self.out or f"{self.checkpoint}/eval/{self._name()}", "--out")
         policy = checkpoint.load(self.checkpoint).to(pick_device(self.device))
-        name = self.instructions if self.dataset is None else "dataset"
-        out = Path(self.out or f"{self.checkpoint}/eval/{name}")
         if self.dataset is None:
             self._closed_loop(policy, out)
         else:
             self._open_loop(policy, out, self.dataset)
+
+    def _name(self) -> str:
+        """Of the report's folder: evaluations of different scenes or words do not replace each other."""
+        if self.dataset is not None:
+            return "dataset"
+        return "-".join([self.instructions, *(re.sub(r"[^\w.,=+-]", "_", word) for word in sorted(self.env_args))])
 
     def _closed_loop(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
@@ -82,7 +95,7 @@ class Eval(Verb):
         from plait.evaluate.openloop import openloop, validation_share
         from plait.evaluate.rollout import write_report
 
-        result = openloop(policy, dataset, validation_share(self.checkpoint))
+        result = openloop(policy, dataset, validation_share(self.checkpoint), source=self.checkpoint)
         write_report(result, out)
         print("\n".join([*open_loop_lines(result), f"details: {out}/eval.json"]))
 
@@ -93,10 +106,12 @@ class Eval(Verb):
         given = pairs(self.env_args, "--env-args")
         if self.env is not None:
             return self.env, given
-        made_with = checkpoint.describe(checkpoint.find(self.checkpoint))["provenance"]
-        recorded = made_with.get("dataset", {}).get("recorded", {})
+        recorded = checkpoint.provenance(self.checkpoint).get("dataset", {}).get("recorded", {})
         if "env" not in recorded:
-            raise ValueError(f"{self.checkpoint}: its training data was not recorded with plait; say --env ENV.")
+            raise ValueError(
+                f"{self.checkpoint}: its training data was not recorded with plait; say --env ENV, "
+                "or --dataset DATASET for the error on held-out episodes."
+            )
         return recorded["env"], {**recorded["env_args"], **given}
 
 
@@ -115,6 +130,7 @@ def open_loop_lines(result: dict[str, Any]) -> Iterator[str]:
     """The error beside those of the two baselines, in total and per entry of the action."""
     counts = result["counts"]
     yield f"error on {counts['n_frames']} moments of {counts['n_episodes']} held-out episodes, in standard deviations"
+    yield SEEN[result["protocol"]["same_dataset"]]
     yield f"{'action':12} policy   mean action   last action"
     rows = {"all": result["aggregated"]}
     rows |= {name: entry["deviations"] for name, entry in result["per_action"].items()}

@@ -2,17 +2,25 @@
 
 import io
 import json
+import os
 import re
 from collections.abc import Iterable
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import tyro
 
 T = TypeVar("T")
 STYLE = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
+PLAIN = {  # what tyro says, in plain words
+    r"^Missing from [^:]+: (?:(--\S+) \S+|([A-Z]+)) (.*) \(required\)$": r"\1\2 is missing: \3",
+    r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)$": r"\1: \2 is not a whole number.",
+    r"^Error parsing (--\S+): could not convert string to float: (.*)$": r"\1: \2 is not a number.",
+    r"^Error parsing (?!--)\S+: ": "",
+}
 
 
 class Verb:
@@ -67,7 +75,10 @@ def _unboxed(text: str) -> str:
                 break
         else:
             words.append(line.strip("│ "))
-    return re.sub(r"^Error parsing (?!--)\S+: ", "", " ".join(words))
+    text = " ".join(words)
+    for pattern, plain in PLAIN.items():
+        text = re.sub(pattern, plain, text)
+    return text
 
 
 def option_names(config: Any, prefix: str = "--") -> Iterable[str]:
@@ -82,25 +93,46 @@ def option_names(config: Any, prefix: str = "--") -> Iterable[str]:
 
 
 def pairs(words: Iterable[str], option: str) -> dict[str, Any]:
-    """``("family=pick", "distractors=3")`` -> ``{"family": "pick", "distractors": 3}``.
+    """``("family=pick", "size=64,96")`` -> ``{"family": "pick", "size": [64, 96]}``.
 
     Raises:
-        ValueError: a word without ``=``.
+        ValueError: a word without ``=``, or a name that comes twice.
     """
     table = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise ValueError(f"{option}: {word!r} is not of the form name=value.")
+        if name in table:
+            raise ValueError(f"{option}: {name!r} is given twice; give it once.")
         table[name] = _value(value)
     return table
+
+
+def folder(path: str, option: str) -> Path:
+    """The path, once it is known that a folder can be written there; nothing is made yet.
+
+    Raises:
+        ValueError: it is a file or lies below one, or may not be written.
+    """
+    nearest = next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{option} {path}: {nearest} is a file; give a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"{option} {path}: {nearest} may not be written; give another folder.")
+    return Path(path)
 
 
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return text
+        return [_value(part) for part in text.split(",")] if "," in text else text
+
+
+def first_line(thing: Any) -> str:
+    """What a class or a function is, as its docstring begins."""
+    return (thing.__doc__ or "").strip().splitlines()[0]
 
 
 def sentence(error: Exception) -> str:

@@ -1,11 +1,11 @@
 """``plait record``: demonstrations of a scripted expert."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from plait.cli.parse import Verb, pairs
+from plait.cli.parse import Verb, folder, pairs
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Record(Verb):
     """How many successful episodes the dataset shall hold."""
     out: str
     """The dataset's folder."""
-    env_args: tuple[str, ...] = ()
+    env_args: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the environment, such as family=pick combinations=seen."""
     workers: int | None = None
     """Processes that simulate; one per processor when left out. The dataset does not depend on it."""
@@ -35,4 +35,5 @@ class Record(Verb):
 
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
-        print(record(self.env, self.out, self.episodes, env_args, workers, self.seed, self.noise, self.images))
+        out = folder(self.out, "--out")
+        print(record(self.env, out, self.episodes, env_args, workers, self.seed, self.noise, self.images))

@@ -1,11 +1,12 @@
 """``plait train``: a recipe, any field of which can be overridden, and any part of which is swapped by one word."""
 
+import shlex
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import tyro
 
-from plait.cli.parse import Verb, parse
+from plait.cli.parse import Verb, first_line, folder, parse
 from plait.config import part_name, unknown
 
 if TYPE_CHECKING:
@@ -32,15 +33,22 @@ class Train(Verb):
         name, rest = _pick_recipe(arguments, list(RECIPES))
         recipe = RECIPES[name]()
         policy, rest = swap_parts(recipe.policy, rest)
-        options = _options(replace(recipe, policy=policy), rest, f"{program} {name}")
+        named = arguments[0] == name
+        what = "" if named else _all_recipes(RECIPES)
+        options = _options(replace(recipe, policy=policy), rest, f"{program} {name if named else 'RECIPE'}", what)
         recipe = replace(recipe, policy=options.policy, train=options.train)
         return cls(recipe, options.dataset, options.out, options.init)
 
     def run(self) -> None:
+        from plait import checkpoint
         from plait.train.policy import train
 
-        run = train(self.recipe.policy, self.recipe.train, self.dataset, self.out, self.init)
-        print(f"{run} is finished ({self.recipe.train.steps} steps); plait eval {run} tells how good it is")
+        out = folder(self.out, "--out")
+        run = train(self.recipe.policy, self.recipe.train, self.dataset, out, self.init)
+        how = ["plait", "eval", str(run)]
+        if "env" not in checkpoint.provenance(run)["dataset"]["recorded"]:  # in no environment that plait knows
+            how += ["--dataset", self.dataset]
+        print(f"{run} is finished ({self.recipe.train.steps} steps); {shlex.join(how)} tells how good it is")
 
 
 def _pick_recipe(arguments: list[str], names: list[str]) -> tuple[str, list[str]]:
@@ -52,6 +60,13 @@ def _pick_recipe(arguments: list[str], names: list[str]) -> tuple[str, list[str]
     if "--help" in arguments or "-h" in arguments:
         return names[0], arguments
     raise ValueError(f"no recipe is named; say plait train RECIPE --dataset DATASET --out RUN, with one of {names}.")
+
+
+def _all_recipes(recipes: dict[str, Any]) -> str:
+    """What the help tells when no recipe is named."""
+    lines = "\n".join(f"- {name}: {first_line(recipe)}" for name, recipe in recipes.items())
+    whose = f"The defaults below are those of {next(iter(recipes))}; plait train RECIPE --help shows those of another."
+    return f"\n\nRECIPE is one of these:\n{lines}\n\n{whose}"
 
 
 def swap_parts(config: "PolicyConfig", arguments: list[str]) -> tuple["PolicyConfig", list[str]]:
@@ -94,8 +109,8 @@ def _choices(config: type) -> dict[str, dict[str, type]]:
     return slots
 
 
-def _options(recipe: "Recipe", arguments: list[str], program: str) -> Any:
-    """Everything that tyro reads, as one dataclass around the recipe's own configs."""
+def _options(recipe: "Recipe", arguments: list[str], program: str, what: str) -> Any:
+    """Everything that tyro reads, as one dataclass around the recipe's own configs. ``what``: further help."""
     from plait.policy import PolicyConfig
     from plait.train.config import TrainConfig
 
@@ -111,4 +126,5 @@ def _options(recipe: "Recipe", arguments: list[str], program: str) -> Any:
         train: TrainConfig = recipe.train
 
     slots = [f"--{slot} {'|'.join(names)}" for slot, names in _choices(PolicyConfig).items() if len(names) > 1]
-    return parse(Options, arguments, program, f"{Train.__doc__}\n\nParts are swapped by one word: {', '.join(slots)}.")
+    swaps = f"Parts are swapped by one word: {', '.join(slots)}."
+    return parse(Options, arguments, program, f"{Train.__doc__}\n\n{swaps}{what}")

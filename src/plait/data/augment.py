@@ -17,7 +17,8 @@ class Augment:
     Attributes:
         shift: pixels, up to this far in each direction.
         brightness: up to this share of the full range is added or taken away.
-        contrast, saturation: factor between 1 - value and 1 + value.
+        contrast: the distance to the mean is multiplied by a factor between 1 - value and 1 + value.
+        saturation: the distance to grey is multiplied by a factor between 1 - value and 1 + value.
     """
 
     shift: int = 4

@@ -123,6 +123,8 @@ def _folders(dataset: Dataset) -> list[Path]:
 def _writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / ".gitignore").exists():
+            (folder / ".gitignore").write_text("*\n")  # neither git nor an upload of the dataset takes the cache along
     except OSError:
         return False
     return os.access(folder, os.W_OK)

@@ -45,10 +45,11 @@ class DatasetWriter:
         self.path, self.spec, self.storage = Path(path), spec, storage(spec, images)
         self.videos = [camera for camera, kind in self.storage.items() if kind == "video"]
         recover(self.path, discard=True)
-        if (self.path / layout.INFO).exists():
+        begun = (self.path / layout.PLAIT).exists()
+        if (self.path / layout.INFO).exists() and not (begun and not read_info(self.path)["total_episodes"]):
             self._resume()
         else:
-            self._create(provenance or {})
+            self._create(provenance or {}, begun)
 
     def append(self, episode: Episode | EncodedEpisode) -> None:
         """Write one finished episode. When this returns, a kill no longer loses it.
@@ -112,13 +113,16 @@ class DatasetWriter:
 
     # ------------------------------------------------------------------------------------------------ beginning
 
-    def _create(self, provenance: dict[str, Any]) -> None:
-        if foreign := [file.name for file in self.path.glob("*") if file.name != "meta"]:
+    def _create(self, provenance: dict[str, Any], begun: bool) -> None:
+        """``begun``: an earlier writer left no finished episode here; nothing that it left is kept."""
+        foreign = [file.name for file in self.path.glob("*") if file.name != "meta"]
+        if foreign and not begun:
             raise ValueError(f"{self.path}: holds {foreign[0]!r} and no dataset; record into an empty or a new folder")
         self._info = _empty_info(self.spec, self.storage)
         self.tasks: list[str] = []
         self._statistics: ByFeature = {}
         self._files = self._extra_bytes = 0
+        self._clean()
         content = {"format_version": 1, "spec": to_dict(self.spec), "provenance": provenance}
         layout.write_json(self.path / layout.PLAIT, content)
         layout.write_json(self.path / layout.INFO, self._info)

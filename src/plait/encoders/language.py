@@ -33,7 +33,7 @@ class TextTransformerConfig:
     Attributes:
         width: of the embedding and of each token.
         layers: number of transformer layers.
-        heads: attention heads; must divide ``width``.
+        heads: attention heads; must divide width.
     """
 
     width: int = 64

@@ -21,7 +21,7 @@ class PatchConfig:
 
     Attributes:
         patch: side of the convolution's window, in pixels.
-        stride: pixels from one window to the next (smaller than ``patch``: windows overlap).
+        stride: pixels from one window to the next (smaller than patch: windows overlap).
         width: channels of each token.
     """
 
@@ -38,9 +38,9 @@ class TimmConfig:
     """Any image backbone of timm; its last feature map (or its patch tokens) becomes the grid.
 
     Attributes:
-        name: a timm model, for example ``resnet18`` or ``vit_small_patch16_224``.
-        weights: ``""`` trains from scratch, ``"hub"`` downloads timm's weights, anything else is the path
-            of a ``.safetensors`` file.
+        name: a timm model, for example resnet18 or vit_small_patch16_224.
+        weights: empty trains from scratch, hub downloads timm's weights, anything else is the path
+            of a .safetensors file.
         frozen: keep the backbone, batch-norm statistics included, exactly as loaded.
     """
 

@@ -40,22 +40,31 @@ def make(env: str, **env_args: Any) -> gymnasium.Env:
     """
     module, _, identifier = ALIASES.get(env, env).rpartition(":")
     if module:
-        import_module(module)
+        _import(env, module)
     if identifier not in gymnasium.registry:
         raise unknown("environment", env, [*ALIASES, *ENTRY_POINTS])
     _check_arguments(env, gymnasium.spec(identifier).entry_point, env_args)
     return gymnasium.make(identifier, **env_args)
 
 
+def _import(env: str, module: str) -> None:
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        rule = "before the colon stands a module that Python can import and that registers the environment"
+        raise ValueError(f"environment {env!r}: {error}; {rule}") from error
+
+
 def _check_arguments(env: str, entry_point: Any, env_args: dict[str, Any]) -> None:
     try:
         creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, RuntimeError) as error:
         if "MUJOCO_GL" in os.environ and not isinstance(error, ModuleNotFoundError):
-            raise opengl.missing(error) from error  # with that variable, MuJoCo loads OpenGL when it is imported
+            opengl.backend()  # with that variable, MuJoCo loads OpenGL when it is imported: is it a name it knows?
+            raise opengl.missing(error) from error
         raise
     parameters = inspect.signature(creator).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in env_args:
         if name not in parameters and not takes_any:
-            raise unknown(f"argument of {env!r}", name, parameters)
+            raise ValueError(f"{env} has {unknown('argument', name, parameters)}")

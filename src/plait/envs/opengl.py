@@ -9,20 +9,30 @@ from plait.config import unknown
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 
 
+def backend() -> str:
+    """What the environment variable MUJOCO_GL names; EGL where that is not set and there is no display.
+
+    Raises:
+        ValueError: MUJOCO_GL is none of BACKENDS.
+    """
+    name = os.environ.get("MUJOCO_GL", "").lower() or _default()
+    if name not in BACKENDS:
+        raise unknown("OpenGL backend (environment variable MUJOCO_GL)", name, BACKENDS)
+    return name
+
+
 def context(height: int, width: int) -> Any:
-    """MuJoCo's context for the environment variable MUJOCO_GL; EGL where that is not set and there is no display.
+    """MuJoCo's context for the ``backend``.
 
     Raises:
         ValueError: MUJOCO_GL is none of BACKENDS.
         OSError: the library is missing.
     """
-    backend = os.environ.get("MUJOCO_GL", "").lower() or _default()
-    if backend not in BACKENDS:
-        raise unknown("OpenGL backend (environment variable MUJOCO_GL)", backend, BACKENDS)
+    chosen = backend()
     try:
-        if backend == "egl":
+        if chosen == "egl":
             from mujoco.egl import GLContext
-        elif backend == "osmesa":
+        elif chosen == "osmesa":
             from mujoco.osmesa import GLContext
         else:
             from mujoco.gl_context import GLContext

@@ -15,7 +15,13 @@ from plait.envs import opengl
 
 QUALITIES = ("fast", "full")
 Size = tuple[int, int]  # (height, width) in pixels
-EXPENSIVE = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
+EXPENSIVE = {"shadows": mujoco.mjtRndFlag.mjRND_SHADOW, "reflections": mujoco.mjtRndFlag.mjRND_REFLECTION}
+
+
+def settings(quality: str) -> dict[str, Any]:
+    """What a quality switches on, and in how many samples per pixel it draws (0: edges are not smoothed)."""
+    full = quality == "full"
+    return {**dict.fromkeys(EXPENSIVE, full), "samples": 4 if full else 0}
 
 
 class Renderer:
@@ -39,9 +45,10 @@ class Renderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._option = mujoco.MjvOption()
-        for flag in EXPENSIVE if quality == "fast" else ():
-            self._scene.flags[flag] = 0
-        model.vis.quality.offsamples = 0 if quality == "fast" else 4
+        chosen = settings(quality)
+        for name, flag in EXPENSIVE.items():
+            self._scene.flags[flag] = chosen[name]
+        model.vis.quality.offsamples = chosen["samples"]
         self._size = model.vis.global_.offheight, model.vis.global_.offwidth
         self._gl = opengl.context(*self._size)
         self._gl.make_current()

@@ -19,13 +19,19 @@ from plait.policy import Policy
 
 
 def openloop(
-    policy: Policy, dataset: Dataset | Path | str, validation: float = 0.02, batch_size: int = 128
+    policy: Policy,
+    dataset: Dataset | Path | str,
+    validation: float = 0.02,
+    batch_size: int = 128,
+    source: Path | str | None = None,
 ) -> dict[str, Any]:
     """Mean absolute errors of the policy and of the baselines.
 
     Args:
         validation: share of the episodes that is held out; give the one of the policy's training
             (``validation_share``), or episodes that it has seen are among them.
+        source: the policy's checkpoint or run, for the protocol: which weights they are, and whether ``dataset`` is
+            the one that they were trained on.
 
     Returns:
         ``aggregated``: errors in standard deviations of the training actions, over all entries and steps;
@@ -44,14 +50,21 @@ def openloop(
         raise ValueError(f"{data.path}: no episode of {len(data.episodes)} is held out; at least 2 episodes are needed")
     errors, mask = _errors(policy.eval(), loader)
     counts = {"n_episodes": len(loader.held_out), "n_frames": len(loader.validation_frames)}
-    used = {"dataset": str(data.path), "validation": validation, "horizon": policy.horizon, "versions": versions()}
+    used = {"dataset": str(data.path), "same_dataset": None if source is None else is_dataset_of(source, data)}
+    used |= {"validation": validation, "horizon": policy.horizon, "device": str(policy.device), "versions": versions()}
+    used |= {"checkpoint": None if source is None else checkpoint.fingerprint(source)}
     return {**_tables(errors, mask, _deviation(loader), policy.spec.actions), "counts": counts, "protocol": used}
 
 
 def validation_share(path: Path | str) -> float:
     """The share of the episodes that was held out when the checkpoint was trained; 0.02 where it does not say."""
-    provenance = checkpoint.describe(checkpoint.find(path)).get("provenance", {})
-    return float(provenance.get("train", {}).get("val_fraction", 0.02))
+    return float(checkpoint.provenance(path).get("train", {}).get("val_fraction", 0.02))
+
+
+def is_dataset_of(path: Path | str, data: Dataset) -> bool | None:
+    """Whether the checkpoint was trained on ``data``, so that what is held out was unseen; None: it does not say."""
+    trained_on = checkpoint.provenance(path).get("dataset", {})
+    return trained_on["crc32"] == data.content()["crc32"] if "crc32" in trained_on else None
 
 
 def _errors(

@@ -48,6 +48,15 @@ def embodiment(env: gymnasium.Env, assumed: Spec) -> Spec:
     )
 
 
+def refuse_deaf(env: gymnasium.Env, scenes: Scenes) -> None:
+    """Raise a ValueError for other than normal instructions in a foreign environment: it would ignore the option."""
+    if scenes.instructions != "normal" and not hasattr(env.unwrapped, "embodiment"):
+        raise ValueError(
+            f"instructions: {scenes.instructions!r} is not known to environment {scenes.env!r}, which has no "
+            "embodiment as plait's own have; evaluate it with 'normal'"
+        )
+
+
 def refuse_misfit(differences: list[str], what: str) -> None:
     """Raise the ValueError that says why a policy does not fit ``what``, if there is a reason."""
     if differences:

@@ -13,7 +13,7 @@ import torch
 
 from plait.control import Controller
 from plait.evaluate.pool import Episode, Pool
-from plait.evaluate.protocol import embodiment, evaluation_seed, protocol, refuse_misfit
+from plait.evaluate.protocol import embodiment, evaluation_seed, protocol, refuse_deaf, refuse_misfit
 from plait.evaluate.statistics import grouped, summarise
 from plait.evaluate.video import chosen, film, write_video
 from plait.evaluate.worker import Scenes
@@ -22,6 +22,7 @@ from plait.progress import Bar
 from plait.types import Observation
 
 SLOTS = 50  # environments that are stepped together; enough to keep the policy's batch efficient
+VIDEOS = "videos"
 
 
 def evaluate(
@@ -56,7 +57,7 @@ def evaluate(
         slots, workers: environments that are stepped together, the policy's batch; and in how many processes, one per
             processor when omitted.
         videos, video_format: how many episodes are filmed, up to half of them failures, as ``"mp4"`` or ``"webp"``.
-        out: folder for ``eval.json`` and ``videos/``; nothing is written when omitted.
+        out: folder for ``eval.json`` and ``videos/``, in place of earlier ones; nothing is written when omitted.
         checkpoint: the checkpoint's fingerprint, for the protocol.
         title, quiet: of the progress bar, and whether there is none.
 
@@ -64,7 +65,7 @@ def evaluate(
         what ``eval.json`` holds, see ``report``; shares in percent.
 
     Raises:
-        ValueError: the policy does not fit the environment; one sentence per difference.
+        ValueError: the policy does not fit the environment, one sentence per difference; or it knows no such words.
         RuntimeError: an environment failed or a worker died.
     """
     scenes = Scenes(env, _seeds(seed, episodes), env_args or {}, instructions)
@@ -79,6 +80,8 @@ def evaluate(
 def _seeds(seed: int, episodes: int) -> tuple[int, ...]:
     if episodes < 1:
         raise ValueError(f"episodes: {episodes} is too few; at least 1")
+    if seed < 0:
+        raise ValueError(f"seed: {seed} is too small; at least 0")
     return tuple(evaluation_seed(seed, i) for i in range(episodes))
 
 
@@ -88,6 +91,7 @@ def _run(
     """The finished episodes and the report on them."""
     policy, probe = controller.policy, scenes.make()
     try:
+        refuse_deaf(probe, scenes)
         spec = embodiment(probe, policy.spec)
         refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
         described = protocol(controller, scenes, probe, spec, seed, checkpoint)
@@ -151,8 +155,10 @@ def _collect(episodes: Iterator[Episode], bar: Bar) -> tuple[list[Episode], bool
 def _write(
     result: dict[str, Any], scenes: Scenes, filmed: list[Episode], policy: Policy, out: Path, video_format: str
 ) -> None:
+    for old in out.glob(f"{VIDEOS}/episode_*"):  # of an earlier evaluation
+        old.unlink()
     write_report(result, out)  # first without videos: they can be interrupted
-    names = _write_videos(scenes, filmed, policy, out / "videos", video_format)
+    names = _write_videos(scenes, filmed, policy, out / VIDEOS, video_format)
     for row in result["per_episode"]:
         row |= {"video": names[row["episode"]]} if row["episode"] in names else {}
     write_report(result, out)

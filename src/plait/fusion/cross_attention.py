@@ -20,7 +20,7 @@ class CrossAttentionConfig:
 
     Attributes:
         dim: width of every token inside.
-        heads: attention heads; must divide ``dim``.
+        heads: attention heads; must divide dim.
         layers: how many times the two sides read each other.
         readout: how a camera's grid becomes one token afterwards.
         width: of each fused token.

@@ -21,7 +21,7 @@ class FilmConfig:
         stages: channels of each stage; every stage after the first halves the grid.
         depth: residual blocks per stage.
         readout: how a grid becomes one token.
-        cells: rows and columns that the ``flatten`` read-out tells apart.
+        cells: rows and columns that the flatten read-out tells apart.
         width: of each fused token.
     """
 

@@ -21,7 +21,7 @@ class RegressionConfig:
     Attributes:
         hidden: width of each hidden layer.
         layers: number of hidden layers.
-        loss: ``l1`` (OpenVLA-OFT, https://arxiv.org/abs/2502.19645), ``mse`` or ``huber``.
+        loss: l1 (OpenVLA-OFT, https://arxiv.org/abs/2502.19645), mse or huber.
         dropout: after each hidden layer.
     """
 

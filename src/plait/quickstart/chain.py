@@ -31,7 +31,7 @@ from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
 from plait.train.policy import train
 
-ENV, ENV_ARGS = "tabletop", {"vocabulary": "medium"}  # 18 kinds of scenes, of 6 colours and 3 shapes
+ENV, ENV_ARGS = "tabletop", {"vocabulary": "small"}  # 4 colours and 3 shapes
 RECIPE, NOTES = "tabletop-pick", "quickstart.json"
 
 

@@ -79,15 +79,15 @@ def _obedience(total: Results) -> list[str]:
             "high if it ignored the words",
             "bad",
         ),
-        _interval(total["absent"], "pc_success", "No instruction", "at most chance is left: 25 %", "plain"),
+        _interval(total["absent"], "pc_success", "No instruction", "chance is 25 %", "plain"),
         _interval(
             total["unseen"], "pc_success", "Unseen combinations", "pairs of colour and shape never trained", "plain"
         ),
     ]
     text = (
         "Four objects lie on the table: two colours times two shapes, so that only the words tell which one is meant. "
-        "The last two rows are contrasts, not goals: without words nothing better than chance is left, and pairs of "
-        "known colours and shapes that were never trained do not come by themselves from so small a vocabulary."
+        "The last two rows are contrasts, not goals: without words there is nothing to go by, and a pair of a known "
+        "colour and a known shape that never lay on the table in training asks for more than was taught."
     )
     return [page.prose(text), page.intervals("Share of scenes; the thin line is the 95 % interval", rows)]
 

@@ -22,7 +22,7 @@ from plait.record.team import Team
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded: counts over the whole dataset, ``seconds`` and ``new_frames`` of this call."""
+    """What was recorded: counts of the whole dataset; ``seconds``, ``new_frames`` and ``asked`` of this call."""
 
     out: Path
     episodes: int
@@ -30,11 +30,13 @@ class Recording:
     failed: int
     seconds: float
     new_frames: int
+    asked: int
 
     def __str__(self) -> str:
         rate = f", {self.new_frames / self.seconds:.0f} frames/s" if self.new_frames else ""
         left_out = f"; in {self.failed} more scenes the expert failed" if self.failed else ""
-        return f"{self.out}: {self.episodes} episodes, {self.frames} frames{rate}{left_out}"
+        asked = f" ({self.asked} were asked for)" if self.asked < self.episodes else ""
+        return f"{self.out}: {self.episodes} episodes{asked}, {self.frames} frames{rate}{left_out}"
 
 
 def record(
@@ -69,6 +71,9 @@ def record(
     """
     if episodes < 1 or workers < 1:
         raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
+    for name, value in (("seed", seed), ("noise", noise)):
+        if not value >= 0:
+            raise ValueError(f"{name}: {value} is too small; at least 0")
     out, began = Path(out), time.perf_counter()
     arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "noise": noise, "images": images}
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
@@ -82,7 +87,7 @@ def record(
             message = f"interrupted; {writer.episodes} of {episodes} episodes are safe and the same command continues"
             raise KeyboardInterrupt(message) from None
     failed, seconds = _next_scene(writer) - writer.episodes, time.perf_counter() - began
-    return Recording(out, writer.episodes, writer.frames, failed, seconds, writer.frames - before)
+    return Recording(out, writer.episodes, writer.frames, failed, seconds, writer.frames - before, episodes)
 
 
 def _write(episodes: Iterable[EncodedEpisode], writer: DatasetWriter, total: int) -> None:
@@ -103,6 +108,8 @@ def _next_scene(writer: DatasetWriter) -> int:
 def _check_same(out: Path, arguments: dict[str, Any]) -> None:
     if not (out / layout.INFO).exists() or not (out / layout.PLAIT).exists():
         return
+    if not layout.read_json(out / layout.INFO)["total_episodes"]:
+        return  # a recording that failed at once binds nobody
     before = layout.read_json(out / layout.PLAIT)["provenance"].get("arguments", {})
     differences = [
         f"{name} was {before.get(name)!r} and is {value!r}"

@@ -21,7 +21,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     """Highest learning rate, reached after the warm-up; a cosine leads from there to zero."""
     warmup_steps: int = 100
-    """Updates of linear warm-up, at most half of `steps`."""
+    """Updates of linear warm-up, at most half of the steps."""
     weight_decay: float = 1e-2
     """AdamW's decay of matrices; norms, biases, embeddings and learned tokens are left alone."""
     ema_decay: float = 0.999

@@ -8,7 +8,11 @@ from torch import Tensor, nn
 
 from plait.policy import Policy
 
-DATA = ("normalise_state.", "normalise_action.", "keyframe.normalise.")  # statistics belong to the dataset, not to the weights
+DATA = (
+    "normalise_state.",
+    "normalise_action.",
+    "keyframe.normalise.",
+)  # statistics belong to the dataset, not to the weights
 
 
 @torch.no_grad()

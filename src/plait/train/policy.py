@@ -1,7 +1,6 @@
 """From a dataset to a trained policy: what ``plait train`` does."""
 
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +53,17 @@ def _source(data: Dataset, model: Any, config: TrainConfig) -> Source:
     size = (model.config.image_size, model.config.image_size)
     numbers = {"seed": config.seed, "augment": config.augment, "validation": config.val_fraction}
     loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
+    if config.batch_size > len(loader.frames):
+        raise ValueError(
+            f"train.batch_size = {config.batch_size}: it must be at most the frames that are trained on, "
+            f"here {len(loader.frames)}; say --train.batch-size {len(loader.frames)} or less."
+        )
     loader.reside(pick_device(config.device))
     return ModalityDropout(loader, config.modality_dropout, config.seed) if config.modality_dropout else loader
 
 
 def _made_with(policy: PolicyConfig, config: TrainConfig, data: Dataset, init: Path | str | None) -> dict[str, Any]:
     """What the numbers of a run depend on. The dataset is known by its content, so it may be moved."""
-    content = {"frames": len(data), "episodes": len(data.episodes), "crc32": zlib.crc32(data.action.numpy().tobytes())}
-    content |= {"recorded": data.provenance().get("arguments", {})}
+    content = {**data.content(), "recorded": data.provenance().get("arguments", {})}
     start = None if init is None else str(init)
     return {"policy": to_dict(policy), "train": to_dict(config), "dataset": content, "init": start}

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from plait.progress import Bar
 
 
 class Meter:
@@ -46,38 +45,21 @@ class Meter:
         self.since += time.perf_counter() - before
 
 
-class Screen:
-    """A progress bar on a terminal; elsewhere one plain line per tenth of the run. Writes to standard error."""
+class Screen(Bar):
+    """How far the run is, with what the newest row of the log says."""
 
     def __init__(self, total: int, step: int) -> None:
-        self.total, self.step, self.told = total, step, step * 10 // total
-        self.console = Console(stderr=True)
-        columns = (
-            TextColumn("train"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
-        self.task = self.progress.add_task("train", total=total, completed=step, status="")
+        super().__init__("train", total, "steps", step)
 
     def __enter__(self) -> "Screen":
-        if self.step:
-            print(f"train: continuing after step {self.step} of {self.total}", file=sys.stderr)
-        self.progress.start()
+        if self.completed:
+            print(f"train: continuing after step {self.completed} of {self.total}", file=sys.stderr)
+        super().__enter__()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
 
     def show(self, row: dict[str, float]) -> None:
         """Show the newest row of the log."""
-        step = int(row["step"])
         status = f"loss {row['loss']:.4f}"
         if "samples_per_s" in row:
             status += f"  {row['samples_per_s']:,.0f} samples/s  data wait {row['data_wait']:.0%}"
-        self.progress.update(self.task, completed=step, status=status)
-        if not self.console.is_terminal and step * 10 // self.total > self.told:
-            self.told = step * 10 // self.total
-            print(f"train: step {step} of {self.total}  {status}", file=sys.stderr, flush=True)
+        self.advance(int(row["step"]) - self.completed, status)

@@ -85,6 +85,8 @@ def checkpoints(folder: Path) -> list[Path]:
 def _refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = _flat(before), _flat(now)
     names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in FREE]
+    swapped = tuple(name.removesuffix("type") for name in names if name.endswith(".type"))
+    names = [name for name in names if name.endswith(".type") or not name.startswith(swapped)]  # a part's name says all
     if names:
         rows = [f"{name} ({old.get(name)!r} then, {new.get(name)!r} now)" for name in names]
         raise ValueError(f"{folder} holds a run made with other settings: {', '.join(rows)}; say --out another folder.")

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from plait.config import unknown
-from plait.envs.rendering import QUALITIES
+from plait.envs.rendering import QUALITIES, settings
 from plait.envs.tabletop.experts import Expert
 from plait.envs.tabletop.instructions import LANGUAGES, sentences
 from plait.envs.tabletop.scene import OBJECTS, RATE, Scene
@@ -79,6 +79,17 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._vocabulary = VOCABULARIES[vocabulary]
         self._combinations, self._language, self._quality = combinations, language, quality
         self._scene = Scene()
+
+    @property
+    def horizon(self) -> int | dict[str, int]:
+        """Control steps after which an episode ends; of each family where they are mixed."""
+        steps = {family: HORIZONS[family] for family in self._families}
+        return steps if len(steps) > 1 else steps[self._families[0]]
+
+    @property
+    def rendering(self) -> dict[str, Any]:
+        """How pictures are drawn, for protocols."""
+        return {"quality": self._quality, **settings(self._quality)}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -207,9 +218,9 @@ def _instruction_option(options: dict[str, Any]) -> str:
 
 
 def _pixels(size: int | Sequence[int]) -> tuple[int, int]:
-    pixels = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pixels) != 2 or not all(0 < length <= 4096 for length in pixels):
-        raise ValueError(f"size: {size!r} pixels; give one number or (height, width), each from 1 to 4096")
+    pixels = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pixels) != 2 or not all(isinstance(length, (int, np.integer)) and 0 < length <= 4096 for length in pixels):
+        raise ValueError(f"size: {size!r} pixels; give one whole number or (height, width), each from 1 to 4096")
     return pixels
 
 
