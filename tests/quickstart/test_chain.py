@@ -10,7 +10,7 @@ import pytest
 from plait.cli import main
 from plait.quickstart.chain import NOTES, TRIALS, Notes, quickstart
 
-SIZES = {"episodes": 4, "steps": 3, "scenes": 2, "contrast": 1, "workers": 1}
+SIZES = {"episodes": 10, "steps": 3, "scenes": 2, "contrast": 1, "workers": 1}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from plait.cli.parse import Verb
+from plait.cli.parse import Verb, folder
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Quickstart(Verb):
         from plait.quickstart.chain import quickstart
 
         quickstart(
-            self.out,
+            folder(self.out, "--out"),
             episodes=self.episodes,
             steps=self.steps,
             scenes=self.scenes,

@@ -33,6 +33,7 @@ from plait.train.policy import train
 
 ENV, ENV_ARGS = "tabletop", {"vocabulary": "small"}  # 4 colours and 3 shapes
 RECIPE, NOTES = "tabletop-pick", "quickstart.json"
+FEWEST = 10  # demonstrations; fewer do not fill one batch
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,13 @@ def quickstart(
         the page, ``out/report.html``.
 
     Raises:
-        ValueError: ``out`` holds something else, or a dataset or run made with other settings.
+        ValueError: a number that is too small, or ``out`` holds something else, or a dataset or run made with other
+            settings.
         KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
     """
+    for name, value, fewest in (("episodes", episodes, FEWEST), ("scenes", scenes, 1), ("contrast", contrast, 1)):
+        if value < fewest:
+            raise ValueError(f"{name}: {value} is too few; at least {fewest}")
     folder = _open(Path(out), fresh)
     notes = Notes(folder / NOTES)
     workers = workers or processors()
