@@ -150,8 +150,8 @@ class Policy(nn.Module):
         action = self.normalise_action.normalise(batch.action)
         parts = {"action": self.head.loss(fused.tokens, action, batch.action_mask), **fused.losses}
         total = torch.stack(list(parts.values())).sum()
-        if self.keyframe is not None and batch.keyframe is not None:
-            parts["keyframe"] = self.keyframe.loss(fused.tokens, batch.keyframe)
+        if self.keyframe is not None and batch.keyframe is not None and batch.keyframe_mask is not None:
+            parts["keyframe"] = self.keyframe.loss(fused.tokens, batch.keyframe, batch.keyframe_mask)
             total = total + self.keyframe.weight * parts["keyframe"]
         return {"loss": total, **parts}
 

@@ -25,7 +25,7 @@ def tabletop_pick() -> Recipe:
     return Recipe(
         PolicyConfig(image_size=64),
         TrainConfig(
-            steps=2_200,
+            steps=2_000,
             batch_size=128,
             learning_rate=3e-3,
             warmup_steps=100,

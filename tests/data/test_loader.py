@@ -67,8 +67,9 @@ def test_rows_belong_together(dataset: Dataset):
             assert batch.action_mask[row].tolist() == (steps < episode.length).tolist()
             expected = steps.clamp(max=episode.length - 1) / 10
             torch.testing.assert_close(batch.action[row, :, 0], expected.float())
-            assert batch.keyframe is not None  # it closes at step 3, until the end
-            assert batch.keyframe[row].tolist() == [3 if t <= 3 else episode.length - 1, episode.index, 0.5]
+            assert batch.keyframe is not None and batch.keyframe_mask is not None  # it closes at step 3
+            assert bool(batch.keyframe_mask[row]) == (t <= 3)
+            assert t > 3 or batch.keyframe[row].tolist() == [3, episode.index, 0.5]
 
 
 def test_the_cache_changes_no_batch(dataset: Dataset):

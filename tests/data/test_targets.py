@@ -19,13 +19,24 @@ def test_changes_are_openings_and_closings_within_an_episode():
     assert changes(-command, episode).tolist() == changes(command, episode).tolist(), "the sign does not matter"
 
 
-def test_the_target_is_the_position_at_the_next_change_or_at_the_end(tmp_path: Path, spec: Spec):
+def test_the_target_is_the_position_at_the_next_change(tmp_path: Path, spec: Spec):
     dataset = Dataset.open(make_dataset(tmp_path / "d", spec))
     targets = keyframe_targets(dataset)
     assert targets is not None
+    position, known = targets
     for row in dataset.episodes:  # each closes at step 3, where the state is (3, episode, 1/2)
-        expected = [[3.0 if step <= 3 else row.length - 1.0, row.index, 0.5] for step in range(row.length)]
-        assert targets[row.start : row.start + row.length].tolist() == expected
+        steps = torch.arange(row.length)
+        assert known[row.start : row.start + row.length].tolist() == (steps <= 3).tolist()
+        assert position[row.start + 2].tolist() == [3.0, row.index, 0.5]
+
+
+def test_an_episode_without_a_change_aims_at_its_end(tmp_path: Path, spec: Spec):
+    dataset = Dataset.open(make_dataset(tmp_path / "d", spec))
+    first = dataset.episodes[0]
+    dataset.action[first.start : first.start + first.length, list(spec.actions).index("gripper")] = 1.0
+    targets = keyframe_targets(dataset)
+    assert targets is not None and targets[1][: first.length].all()
+    assert targets[0][: first.length].tolist() == [[first.length - 1.0, 0.0, 0.5]] * first.length
 
 
 @pytest.mark.parametrize("change", [{"actions": ("dx", "dy", "speed")}, {"state": ("a", "b", "c")}])

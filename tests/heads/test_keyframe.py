@@ -11,4 +11,6 @@ def test_it_predicts_in_metres_and_its_loss_is_in_deviations() -> None:
     tokens = Tokens(torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool))
     position = head(tokens).detach()
     assert (position - normalise.mean).abs().max() < 1  # an untrained head is near the mean
-    torch.testing.assert_close(head.loss(tokens, position + 0.2), torch.tensor(2.0))
+    offset = torch.tensor([[0.2], [5.0]])
+    torch.testing.assert_close(head.loss(tokens, position + offset, torch.tensor([True, False])), torch.tensor(2.0))
+    assert head.loss(tokens, position, torch.tensor([False, False])) == 0

@@ -68,7 +68,8 @@ class Loader:
         self._ends = torch.tensor([row.start + row.length for row in dataset.episodes])[dataset.episode_index]
         held = np.isin(dataset.episode_index.numpy(), self.held_out)
         self.frames, self.validation_frames = np.flatnonzero(~held), np.flatnonzero(held)
-        self._state, self._action, self._keyframe = dataset.state, dataset.action, keyframe_targets(dataset)
+        self._state, self._action = dataset.state, dataset.action
+        self._keyframe, self._keyframe_mask = keyframe_targets(dataset) or (None, None)
         self._orders: dict[int, np.ndarray] = {}
 
     @property
@@ -82,8 +83,9 @@ class Loader:
         """
         if not self.images.reside(device):
             return False
-        self._state, self._keyframe = (None if t is None else t.to(device) for t in (self._state, self._keyframe))
-        self._action, self._ends = self._action.to(device), self._ends.to(device)
+        for name in ("_state", "_action", "_ends", "_keyframe", "_keyframe_mask"):
+            if (column := getattr(self, name)) is not None:
+                setattr(self, name, column.to(device))
         return True
 
     def batch(self, step: int) -> Batch:
@@ -149,10 +151,12 @@ class Loader:
             images = {camera: self.augment(pixels, generator) for camera, pixels in images.items()}
         words = [self.dataset.tasks[task] for task in self.dataset.task_index[frames].tolist()]
         rows = frames.to(self._action.device)
-        state = None if self._state is None else self._state[rows]
+        state, keyframe, known = (
+            None if column is None else column[rows] for column in (self._state, self._keyframe, self._keyframe_mask)
+        )
         action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
         inputs = self.prepare(Observation(images, state, words))
-        return Batch(inputs, action, mask, None if self._keyframe is None else self._keyframe[rows])
+        return Batch(inputs, action, mask, keyframe, known)
 
 
 def chunks(

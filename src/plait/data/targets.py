@@ -13,19 +13,24 @@ if TYPE_CHECKING:
     from plait.data.lerobot import Dataset
 
 
-def keyframe_targets(dataset: "Dataset") -> Float[Tensor, "n 3"] | None:
-    """For every frame, the hand's position at the next change of the gripper, or else at the episode's end.
+def keyframe_targets(dataset: "Dataset") -> tuple[Float[Tensor, "n 3"], Bool[Tensor, " n"]] | None:
+    """For every frame, the hand's position at the next change of the gripper, and whether one follows.
 
+    Where an episode has none at all (a push), its end takes that place.
     None where the dataset cannot tell: not exactly one action named gripper, or no x, y, z in the state.
     """
     gripper, hand = _gripper(dataset.spec), dataset.spec.position
     if dataset.state is None or gripper is None or hand is None:
         return None
-    change = changes(dataset.action[:, gripper], dataset.episode_index)
-    last = torch.tensor([row.start + row.length - 1 for row in dataset.episodes])[dataset.episode_index]
-    n = len(change)
-    following = torch.where(change, torch.arange(n), n).flip(0).cummin(0).values.flip(0)
-    return dataset.state[torch.minimum(following, last)][:, list(hand)]
+    key = changes(dataset.action[:, gripper], dataset.episode_index)
+    ends = torch.tensor([row.start + row.length - 1 for row in dataset.episodes])
+    without = torch.tensor([not key[row.start : row.start + row.length].any() for row in dataset.episodes])
+    key[ends[without]] = True
+    n = len(key)
+    following = torch.where(key, torch.arange(n), n).flip(0).cummin(0).values.flip(0)
+    known = following <= ends[dataset.episode_index]
+    position = dataset.state[following.clamp(max=n - 1)][:, list(hand)]
+    return torch.where(known[:, None], position, 0.0), known
 
 
 def changes(command: Float[Tensor, " n"], episode: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:

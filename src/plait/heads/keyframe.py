@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
@@ -13,7 +13,7 @@ from plait.types import Shape, Tokens
 
 @dataclass(frozen=True)
 class KeyframeConfig:
-    """A keyframe is where the gripper changes or the episode ends (James & Davison, https://arxiv.org/abs/2105.14829).
+    """A keyframe is where the gripper changes (James & Davison, https://arxiv.org/abs/2105.14829).
 
     The target comes from the demonstrations alone: the recorded pose at that moment.
 
@@ -45,6 +45,8 @@ class KeyframeHead(nn.Module):
         """The position in the units of the state."""
         return self.normalise.denormalise(self.layers(tokens.cleaned().flatten(1)).float())
 
-    def loss(self, tokens: Tokens, position: Float[Tensor, "b 3"]) -> Float[Tensor, ""]:
-        """The mean absolute error in normalised units."""
-        return l1_loss(self.normalise.normalise(self(tokens)), self.normalise.normalise(position))
+    def loss(self, tokens: Tokens, position: Float[Tensor, "b 3"], known: Bool[Tensor, " b"]) -> Float[Tensor, ""]:
+        """The mean absolute error, in normalised units, over the rows whose keyframe is known."""
+        predicted, target = self.normalise.normalise(self(tokens)), self.normalise.normalise(position)
+        error = l1_loss(predicted, target, reduction="none").mean(dim=-1)
+        return (error * known).sum() / known.sum().clamp(min=1)
