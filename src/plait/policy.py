@@ -136,7 +136,7 @@ class Policy(nn.Module):
 
     def fuse(self, inputs: Inputs, reads: bool = False) -> Fused:
         """Encode and fuse. ``reads=True`` also returns what the fusion looked at (attention weights, gates)."""
-        normalised = self.normalise_state.normalise(inputs.state) if STATE in inputs.present else inputs.state
+        normalised = self.normalise_state.normalise(inputs.state)
         inputs = Inputs(inputs.images, normalised, inputs.words, inputs.word_mask, inputs.present)
         return self.fusion(self.encoder(inputs), reads)
 

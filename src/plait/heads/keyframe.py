@@ -43,10 +43,12 @@ class KeyframeHead(nn.Module):
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b 3"]:
         """The position in the units of the state."""
-        return self.normalise.denormalise(self.layers(tokens.cleaned().flatten(1)).float())
+        return self.normalise.denormalise(self._normalised(tokens))
 
     def loss(self, tokens: Tokens, position: Float[Tensor, "b 3"], known: Bool[Tensor, " b"]) -> Float[Tensor, ""]:
         """The mean absolute error, in normalised units, over the rows whose keyframe is known."""
-        predicted, target = self.normalise.normalise(self(tokens)), self.normalise.normalise(position)
-        error = l1_loss(predicted, target, reduction="none").mean(dim=-1)
+        error = l1_loss(self._normalised(tokens), self.normalise.normalise(position), reduction="none").mean(dim=-1)
         return (error * known).sum() / known.sum().clamp(min=1)
+
+    def _normalised(self, tokens: Tokens) -> Float[Tensor, "b 3"]:
+        return self.layers(tokens.cleaned().flatten(1)).float()

@@ -8,11 +8,8 @@ from torch import Tensor, nn
 
 from plait.policy import Policy
 
-DATA = (
-    "normalise_state.",
-    "normalise_action.",
-    "keyframe.normalise.",
-)  # statistics belong to the dataset, not to the weights
+# statistics belong to the dataset, not to the weights
+DATA = ("normalise_state.", "normalise_action.", "keyframe.normalise.")
 
 
 @torch.no_grad()
