@@ -22,19 +22,19 @@ def world() -> tuple[mujoco.MjModel, mujoco.MjData]:
 
 def test_pictures_of_several_cameras_and_sizes(world):
     renderer = Renderer(world[0])
-    small = renderer.render(*world, "above", (20, 30))
-    large = renderer.render(*world, "above", (700, 900))  # larger than the buffer was
+    small = renderer.render(*world, {"above": (20, 30)})["above"]
+    large = renderer.render(*world, {"above": (700, 900)})["above"]  # larger than the buffer was
     assert small.shape == (20, 30, 3) and large.shape == (700, 900, 3)
     assert large[350, 450, 0] > 2 * large[350, 450, 1] and large[0, 0].max() == 0
-    assert renderer.render(*world, "away", (20, 30)).max() == 0
-    assert np.array_equal(renderer.render(*world, "above", (20, 30)), small)
+    both = renderer.render(*world, {"away": (40, 10), "above": (20, 30)})
+    assert both["away"].shape == (40, 10, 3) and both["away"].max() == 0
+    assert np.array_equal(both["above"], small)
     renderer.close()
 
 
 def test_full_quality_smooths_edges(world):
-    shades = [
-        len(np.unique(Renderer(world[0], quality).render(*world, "above", (64, 64)))) for quality in ("fast", "full")
-    ]
+    size = {"above": (64, 64)}
+    shades = [len(np.unique(Renderer(world[0], quality).render(*world, size)["above"])) for quality in ("fast", "full")]
     assert shades[1] > shades[0]
 
 

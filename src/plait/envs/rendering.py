@@ -5,6 +5,7 @@
 
 import atexit
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco
@@ -15,6 +16,7 @@ from plait.envs import opengl
 
 QUALITIES = ("fast", "full")
 Size = tuple[int, int]  # (height, width) in pixels
+Pictures = dict[str, NDArray[np.uint8]]
 EXPENSIVE = {"shadows": mujoco.mjtRndFlag.mjRND_SHADOW, "reflections": mujoco.mjtRndFlag.mjRND_REFLECTION}
 
 
@@ -25,7 +27,7 @@ def settings(quality: str) -> dict[str, Any]:
 
 
 class Renderer:
-    """Draws any camera at any size; its buffer grows when a picture needs it.
+    """Draws any cameras at any sizes; its buffer grows when pictures need it.
 
     An OpenGL context belongs to one process and one thread, and takes 20 MB and 40 ms to make: environments whose
     models differ in numbers only (sizes, colours, places) share one.
@@ -58,20 +60,31 @@ class Renderer:
         self.close.atexit = False
         atexit.register(self.close)  # after MuJoCo's own exit function was registered, so that this runs before it
 
-    def render(self, model: mujoco.MjModel, data: mujoco.MjData, camera: str, size: Size) -> NDArray[np.uint8]:
-        """``uint8 [height, width, 3]``, RGB."""
-        height, width = size
+    def render(self, model: mujoco.MjModel, data: mujoco.MjData, cameras: Mapping[str, Size]) -> Pictures:
+        """Camera -> ``uint8 [height, width, 3]``, RGB. All are drawn side by side, so that they are read at once: on a
+        graphics card shared by many processes, each reading costs more than the drawing.
+        """
         self._gl.make_current()
-        if height > self._size[0] or width > self._size[1]:
-            self._size = max(height, self._size[0]), max(width, self._size[1])
+        height, width = max(rows for rows, _ in cameras.values()), sum(columns for _, columns in cameras.values())
+        self._make_room((height, width))
+        everything, left, places = mujoco.mjtCatBit.mjCAT_ALL, 0, {}
+        for camera, (rows, columns) in cameras.items():
+            self._camera.fixedcamid = model.camera(camera).id
+            mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, self._scene)
+            mujoco.mjr_render(mujoco.MjrRect(left, 0, columns, rows), self._scene, self._context)
+            places[camera] = slice(rows), slice(left, left + columns)
+            left += columns
+        pixels = np.empty((height, width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, mujoco.MjrRect(0, 0, width, height), self._context)
+        return {
+            camera: pixels[place][::-1].copy() for camera, place in places.items()
+        }  # OpenGL's first row is the lowest
+
+    def _make_room(self, size: Size) -> None:
+        """A buffer of at least this size."""
+        if size[0] > self._size[0] or size[1] > self._size[1]:
+            self._size = max(size[0], self._size[0]), max(size[1], self._size[1])
             mujoco.mjr_resizeOffscreen(self._size[1], self._size[0], self._context)
-        self._camera.fixedcamid = model.camera(camera).id
-        everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, self._scene)
-        viewport, pixels = mujoco.MjrRect(0, 0, width, height), np.empty((height, width, 3), np.uint8)
-        mujoco.mjr_render(viewport, self._scene, self._context)
-        mujoco.mjr_readPixels(pixels, None, viewport, self._context)
-        return pixels[::-1].copy()  # OpenGL's first row is the lowest
 
 
 def _free(gl: Any, context: mujoco.MjrContext) -> None:

@@ -87,9 +87,9 @@ def test_a_scene_can_be_laid_out_again_exactly(scene: Scene):
 
 
 def test_shape_and_colour_are_what_the_layout_says(scene: Scene):
-    before = scene.draw("front", (64, 64), "fast")
+    before = scene.draw({"front": (64, 64)}, "fast")["front"]
     scene.arrange(_layout("ball", "cube", "disc", "brick"))
-    after = scene.draw("front", (64, 64), "fast")
+    after = scene.draw({"front": (64, 64)}, "fast")["front"]
     assert np.any(before != after)
     red = (after[..., 0] > 100) & (after[..., 1] < 60) & (after[..., 2] < 60)
     rows, columns = np.nonzero(red)
@@ -99,11 +99,11 @@ def test_shape_and_colour_are_what_the_layout_says(scene: Scene):
 def test_leaving_out_an_absent_bowl_changes_no_picture():
     scene, layout = Scene(), _layout("cube", "ball", "cylinder", "cube")
     scene.arrange(layout)
-    without = scene.draw("front", (64, 64), "fast")
+    without = scene.draw({"front": (64, 64)}, "fast")["front"]
     assert (scene.model.geom_group != 0).sum() == 17
     scene.model.geom_group[:] = 0
-    np.testing.assert_array_equal(scene.draw("front", (64, 64), "fast"), without)
+    np.testing.assert_array_equal(scene.draw({"front": (64, 64)}, "fast")["front"], without)
     scene.arrange(replace(layout, bowl=np.zeros(2)))
-    assert (scene.draw("front", (64, 64), "fast") != without).any()
+    assert (scene.draw({"front": (64, 64)}, "fast")["front"] != without).any()
     scene.arrange(layout)
-    np.testing.assert_array_equal(scene.draw("front", (64, 64), "fast"), without)
+    np.testing.assert_array_equal(scene.draw({"front": (64, 64)}, "fast")["front"], without)

@@ -148,7 +148,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:
         """``uint8 [480, 640, 3]``, from the front camera; None when ``render_mode`` is None."""
-        return self._scene.draw("front", VIDEO_SIZE, self._quality) if self.render_mode else None
+        return self._scene.draw({"front": VIDEO_SIZE}, self._quality)["front"] if self.render_mode else None
 
     @property
     def _is_success(self) -> bool:
@@ -185,10 +185,8 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return ways[int(chance * len(ways))]
 
     def _observation(self) -> dict[str, Any]:
-        images = {
-            f"observation.images.{camera}": self._scene.draw(camera, size, self._quality)
-            for camera, size in self.embodiment.cameras.items()
-        }
+        pictures = self._scene.draw(self.embodiment.cameras, self._quality)
+        images = {f"observation.images.{camera}": picture for camera, picture in pictures.items()}
         return {**images, "observation.state": self._scene.state()}
 
     def _info(self, executed: int = 0) -> dict[str, Any]:

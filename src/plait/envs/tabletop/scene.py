@@ -4,6 +4,7 @@
 # (MuJoCo's names come from a compiled module without stubs.)
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,7 +14,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.envs.rendering import Renderer, Size
+from plait.envs.rendering import Pictures, Renderer, Size
 from plait.envs.tabletop.vocabulary import COLOURS, SHAPES, Pair, Shape
 
 Vector = NDArray[np.float64]
@@ -142,9 +143,9 @@ class Scene:
         ours = pairs[self._is_hand[pairs].any(axis=1)]
         return np.unique(self._owner[ours].max(axis=1, initial=-1)).tolist() if len(ours) else []
 
-    def draw(self, camera: str, size: Size, quality: str) -> NDArray[np.uint8]:
-        """``uint8 [height, width, 3]``."""
-        return _renderer(quality, os.getpid(), get_ident()).render(self.model, self.data, camera, size)
+    def draw(self, cameras: Mapping[str, Size], quality: str) -> Pictures:
+        """Camera -> ``uint8 [height, width, 3]``."""
+        return _renderer(quality, os.getpid(), get_ident()).render(self.model, self.data, cameras) if cameras else {}
 
 
 @cache
