@@ -68,8 +68,8 @@ def test_rows_belong_together(dataset: Dataset):
             expected = steps.clamp(max=episode.length - 1) / 10
             torch.testing.assert_close(batch.action[row, :, 0], expected.float())
             assert batch.keyframe is not None and batch.keyframe_mask is not None  # it closes at step 3
-            assert bool(batch.keyframe_mask[row]) == (t <= 3)
-            assert t > 3 or batch.keyframe[row].tolist() == [3, episode.index, 0.5]
+            assert batch.keyframe_mask[row].tolist() == [t <= 3, False]
+            assert t > 3 or batch.keyframe[row, 0].tolist() == [3, episode.index, 0.5]
 
 
 def test_the_cache_changes_no_batch(dataset: Dataset):
@@ -104,7 +104,6 @@ def test_a_stream_passes_errors_on_and_can_be_abandoned(dataset: Dataset):
     source = loader(dataset)
     for _ in source.stream(0, 100):
         break
-    assert source.wait_seconds > 0
     bad = Loader(dataset, lambda observation: 1 / 0, 4, 5, (16, 16))  # pyright: ignore
     with pytest.raises(ZeroDivisionError):
         next(bad.stream(0, 3))

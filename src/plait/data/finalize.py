@@ -6,6 +6,7 @@ are folders swapped by rename, and whoever opens the dataset next completes a sw
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from plait.data import layout, video
 from plait.data.tables import read_rows
+from plait.processes import processors
 
 _SWAPPED = ("data", "videos", "meta/episodes")
 _READY = "ready"
@@ -71,17 +73,25 @@ def _merge_data(path: Path, staging: Path, info: dict[str, Any], rows: pa.Table)
     sources = {place: path / info["data_path"].format(chunk_index=place[0], file_index=place[1]) for place in places}
     targets = _assign(sources, info["data_files_size_in_mb"])
     images = tuple(key for key, feature in info["features"].items() if feature["dtype"] == "image")
-    for number in sorted(set(targets.values())):
+
+    def join(number: int) -> None:
         target = staging / info["data_path"].format(**layout.numbered(number))
         target.parent.mkdir(parents=True, exist_ok=True)
-        inputs = [sources[place] for place in sources if targets[place] == number]
-        schema = pq.read_schema(inputs[0])
-        with target.open("wb") as sink, pq.ParquetWriter(sink, schema, **layout.parquet_options(schema, images)) as out:
-            for source in inputs:
-                file = pq.ParquetFile(source)
-                for group in range(file.num_row_groups):
-                    out.write_table(file.read_row_group(group))
+        _join_tables([sources[place] for place in sources if targets[place] == number], target, images)
+
+    with ThreadPoolExecutor(processors()) as pool:
+        list(pool.map(join, sorted(set(targets.values()))))
     return _replace_place(rows, "data", [targets[place] for place in places])
+
+
+def _join_tables(sources: list[Path], target: Path, images: tuple[str, ...]) -> None:
+    """One file with all row groups of ``sources``; the columns ``images`` are compressed already."""
+    schema = pq.read_schema(sources[0])
+    with target.open("wb") as sink, pq.ParquetWriter(sink, schema, **layout.parquet_options(schema, images)) as out:
+        for source in sources:
+            file = pq.ParquetFile(source)
+            for group in range(file.num_row_groups):
+                out.write_table(file.read_row_group(group))
 
 
 def _merge_videos(path: Path, staging: Path, info: dict[str, Any], rows: pa.Table, key: str) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from plait.data.png import decode_png
 from plait.data.tables import Columns, EpisodeRow
 from plait.data.video import Videos, every_frame
+from plait.processes import processors
 
 _OPEN_FILES = 64
 
@@ -75,12 +76,13 @@ class PngFrames:
             self._open.move_to_end(number)
             return self._open[number]
 
-    def in_order(self, threads: int = 2, block: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(indices, images) of all frames in blocks, decoded by several threads."""
+    def in_order(self, block: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(indices, images) of all frames in blocks, decoded by as many threads as there are processors."""
         total = len(self.columns.row)
         blocks = [np.arange(start, min(start + block, total)) for start in range(0, total, block)]
+        threads = processors()
         with ThreadPoolExecutor(threads) as pool:
-            yield from zip(blocks, _ahead(pool, self.read, blocks), strict=True)
+            yield from zip(blocks, _ahead(pool, self.read, blocks, 2 * threads), strict=True)
 
 
 class VideoFrames:
@@ -114,7 +116,7 @@ class VideoFrames:
             raise ValueError(f"{path}: frames of {frame.shape[:2]} pixels; info.json says {self.size}, correct it")
         return frame
 
-    def in_order(self, threads: int = 2, block: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def in_order(self, block: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices, images) of all frames, every file decoded once from its beginning."""
         for file, path in enumerate(self.paths):
             indices = np.flatnonzero(self.file == file)
@@ -143,7 +145,7 @@ def _blocks(images: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[np.ndarray], np.ndarray], items: list[np.ndarray], depth: int = 4
+    pool: ThreadPoolExecutor, function: Callable[[np.ndarray], np.ndarray], items: list[np.ndarray], depth: int
 ) -> Iterator[np.ndarray]:
     """``map`` over a pool with at most ``depth`` results waiting."""
     pending: list[Future[np.ndarray]] = []

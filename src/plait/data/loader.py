@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -34,9 +33,6 @@ class Loader:
         cache: decode all images once into a memory-mapped file (when it fits); False decodes them at each access.
         prefetch: how many batches ``stream`` prepares ahead.
 
-    Attributes:
-        wait_seconds: how long the consumer of ``stream`` has waited for batches so far.
-
     Raises:
         ValueError: a camera that the dataset lacks, or sizes that make no sense.
     """
@@ -62,7 +58,7 @@ class Loader:
             if camera not in dataset.spec.cameras:
                 raise unknown("camera", camera, dataset.spec.cameras)
         self.dataset, self.prepare, self.horizon, self.batch_size = dataset, prepare, horizon, batch_size
-        self.seed, self.augment, self.prefetch, self.wait_seconds = seed, augment, prefetch, 0.0
+        self.seed, self.augment, self.prefetch = seed, augment, prefetch
         self.images = Images(dataset, self.cameras, size, cache)
         self.held_out = held_out(len(dataset.episodes), validation)
         self._ends = torch.tensor([row.start + row.length for row in dataset.episodes])[dataset.episode_index]
@@ -71,10 +67,6 @@ class Loader:
         self._state, self._action = dataset.state, dataset.action
         self._keyframe, self._keyframe_mask = keyframe_targets(dataset) or (None, None)
         self._orders: dict[int, np.ndarray] = {}
-
-    @property
-    def steps_per_epoch(self) -> float:
-        return len(self.frames) / self.batch_size
 
     def reside(self, device: torch.device) -> bool:
         """Move everything to ``device`` if it fits, so that batches are gathered and augmented there.
@@ -107,9 +99,7 @@ class Loader:
         thread.start()
         try:
             for _ in range(start, stop):
-                began = time.perf_counter()
                 item = ready.get()
-                self.wait_seconds += time.perf_counter() - began
                 if isinstance(item, BaseException):
                     raise item
                 yield item
