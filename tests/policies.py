@@ -62,5 +62,6 @@ def random_batch(policy: Policy, rows: int = 3, seed: int = 0) -> Batch:
     inputs = policy.prepare(random_observation(rows, seed, policy.spec))
     action = torch.randn(rows, policy.horizon, len(policy.spec.actions), generator=generator)
     mask = torch.arange(policy.horizon) < torch.arange(1, rows + 1)[:, None] * 3
-    keyframe, known = torch.randn(rows, 3, generator=generator), torch.tensor([True] * (rows - 1) + [False])
+    keyframe, known = torch.randn(rows, 2, 3, generator=generator), torch.tensor([[True, False]] * rows)
+    known[-1] = False
     return Batch(inputs, action, mask, keyframe, known)

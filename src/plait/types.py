@@ -113,16 +113,16 @@ class Batch:
     Attributes:
         action: float ``[b, horizon, a]`` in the units of the ``Spec`` (the policy normalises).
         action_mask: bool ``[b, horizon]``, False after the episode's end.
-        keyframe: float ``[b, 3]``, the hand's position where the gripper next changes; None where the dataset does
+        keyframe: float ``[b, k, 3]``, the hand's position at the gripper's next k changes; None where the dataset does
             not tell.
-        keyframe_mask: bool ``[b]``, False where no change follows.
+        keyframe_mask: bool ``[b, k]``, False where not so many follow.
     """
 
     inputs: Inputs
     action: Float[Tensor, "b horizon a"]
     action_mask: Bool[Tensor, "b horizon"]
-    keyframe: Float[Tensor, "b 3"] | None = None
-    keyframe_mask: Bool[Tensor, " b"] | None = None
+    keyframe: Float[Tensor, "b k 3"] | None = None
+    keyframe_mask: Bool[Tensor, "b k"] | None = None
 
     def __len__(self) -> int:
         return len(self.action)

@@ -1,4 +1,4 @@
-"""A training target that needs no simulator: where the hand will be at the episode's next keyframe."""
+"""A training target that needs no simulator: where the hand will be at the episode's next keyframes."""
 
 import re
 from typing import TYPE_CHECKING
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from plait.data.lerobot import Dataset
 
 
-def keyframe_targets(dataset: "Dataset") -> tuple[Float[Tensor, "n 3"], Bool[Tensor, " n"]] | None:
-    """For every frame, the hand's position at the next change of the gripper, and whether one follows.
+KEYFRAMES = 2  # of the following ones: where to grasp, and where to let go
+
+
+def keyframe_targets(dataset: "Dataset") -> tuple[Float[Tensor, "n k 3"], Bool[Tensor, "n k"]] | None:
+    """For every frame, the hand's position at the next ``k`` changes of the gripper, and whether so many follow.
 
     Where an episode has none at all (a push), its end takes that place.
     None where the dataset cannot tell: not exactly one action named gripper, or no x, y, z in the state.
@@ -26,11 +29,20 @@ def keyframe_targets(dataset: "Dataset") -> tuple[Float[Tensor, "n 3"], Bool[Ten
     ends = torch.tensor([row.start + row.length - 1 for row in dataset.episodes])
     without = torch.tensor([not key[row.start : row.start + row.length].any() for row in dataset.episodes])
     key[ends[without]] = True
+    frame = _following(key)
+    known = frame <= ends[dataset.episode_index][:, None]
+    position = dataset.state[frame.clamp(max=len(key) - 1)][..., list(hand)]
+    return torch.where(known[..., None], position, 0.0), known
+
+
+def _following(key: Bool[Tensor, " n"]) -> Int[Tensor, "n k"]:
+    """For every frame, the first ``k`` frames from it on that are True; n where there is none."""
     n = len(key)
-    following = torch.where(key, torch.arange(n), n).flip(0).cummin(0).values.flip(0)
-    known = following <= ends[dataset.episode_index]
-    position = dataset.state[following.clamp(max=n - 1)][:, list(hand)]
-    return torch.where(known[:, None], position, 0.0), known
+    after = torch.cat([torch.where(key, torch.arange(n), n), torch.tensor([n, n])]).flip(0).cummin(0).values.flip(0)
+    frames = [after[:n]]
+    while len(frames) < KEYFRAMES:
+        frames.append(after[frames[-1] + 1])
+    return torch.stack(frames, dim=1)
 
 
 def changes(command: Float[Tensor, " n"], episode: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:

@@ -1,4 +1,4 @@
-"""FiLM fusion: the words modulate the image features, from the first layer on."""
+"""FiLM fusion: the words (and the state, if wanted) modulate the image features, from the first layer on."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plait.config import unknown
 from plait.nn.film import FiLM
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
@@ -15,9 +16,10 @@ from plait.types import Fused, Shape, Tokens
 
 @dataclass(frozen=True)
 class FilmConfig:
-    """Residual stages on each camera's grid, every block modulated by the pooled words.
+    """Residual stages on each camera's grid, every block modulated by a condition: the pooled words.
 
     Attributes:
+        conditions: the modalities whose pooled tokens together are the condition.
         stages: channels of each stage; every stage after the first halves the grid.
         depth: residual blocks per stage.
         readout: how a grid becomes one token.
@@ -25,6 +27,7 @@ class FilmConfig:
         width: of each fused token.
     """
 
+    conditions: tuple[str, ...] = (INSTRUCTION,)
     stages: tuple[int, ...] = (48,)
     depth: int = 1
     readout: ReadoutName = "flatten"
@@ -45,6 +48,7 @@ class Film(nn.Module):
     def __init__(
         self,
         groups: dict[str, Shape],
+        conditions: tuple[str, ...],
         stages: tuple[int, ...],
         depth: int,
         readout: ReadoutName,
@@ -52,9 +56,12 @@ class Film(nn.Module):
         width: int,
     ):
         super().__init__()
-        words = groups[INSTRUCTION].dim
+        for name in conditions:
+            if name not in groups or is_camera(name):
+                raise unknown("film.conditions: modality", name, [each for each in groups if not is_camera(each)])
+        self.conditions, condition = conditions, sum(groups[name].dim for name in conditions)
         towers = {
-            name: FilmTower(shape, words, stages, depth, readout, cells, width)
+            name: FilmTower(shape, condition, stages, depth, readout, cells, width)
             for name, shape in groups.items()
             if is_camera(name)
         }
@@ -65,9 +72,11 @@ class Film(nn.Module):
         self.shape = Shape(len(groups), width)
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
-        words = masked_mean(groups[INSTRUCTION])
+        condition = torch.cat([masked_mean(groups[name]) for name in self.conditions], dim=1)
         tokens = [
-            self.cameras[module_name(name)](group, words) if is_camera(name) else self.others[name](masked_mean(group))
+            self.cameras[module_name(name)](group, condition)
+            if is_camera(name)
+            else self.others[name](masked_mean(group))
             for name, group in groups.items()
         ]
         data = torch.stack(tokens, dim=1)
