@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import plait
 from plait.data import layout
 from plait.data.episode import EncodedEpisode
 from plait.data.writer import DatasetWriter
@@ -121,4 +122,4 @@ def _check_same(out: Path, arguments: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("plait", "mujoco", "gymnasium", "numpy")}
+    return {"plait": plait.__version__} | {name: version(name) for name in ("mujoco", "gymnasium", "numpy")}
