@@ -3,11 +3,13 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from plait.config import unknown
 from plait.data.augment import Augment
@@ -92,17 +94,18 @@ class Loader:
         return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)])
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches ``start`` to ``stop`` (excluded), prepared ahead by a thread."""
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(self.prefetch)
+        """The batches ``start`` to ``stop`` (excluded), prepared ahead by a thread (and on a stream of its own, where
+        the data resides on a GPU)."""
+        ready: queue.Queue[tuple[Batch, torch.cuda.Event | None] | Exception] = queue.Queue(self.prefetch)
         abandoned = threading.Event()
         thread = threading.Thread(target=self._produce, args=(ready, abandoned, range(start, stop)), daemon=True)
         thread.start()
         try:
             for _ in range(start, stop):
                 item = ready.get()
-                if isinstance(item, BaseException):
+                if isinstance(item, Exception):
                     raise item
-                yield item
+                yield _received(*item)
         finally:
             abandoned.set()
             thread.join()
@@ -112,10 +115,14 @@ class Loader:
         for start in range(0, len(self.validation_frames), self.batch_size):
             yield self._load(self.validation_frames[start : start + self.batch_size], None)
 
-    def _produce(self, ready: "queue.Queue[Batch | BaseException]", abandoned: threading.Event, steps: range) -> None:
+    def _produce(self, ready: queue.Queue[Any], abandoned: threading.Event, steps: range) -> None:
+        beside = torch.cuda.Stream(self._action.device) if self._action.is_cuda else None
+        if beside:
+            beside.wait_stream(torch.cuda.current_stream())  # the data may still be on its way
         for step in steps:
             try:
-                item: Batch | BaseException = self.batch(step)
+                with torch.cuda.stream(beside):
+                    item = self.batch(step), beside.record_event() if beside else None
             except Exception as error:  # raised again where the batch is wanted
                 item = error
             while not abandoned.is_set():
@@ -124,7 +131,7 @@ class Loader:
                     break
                 except queue.Full:
                     continue
-            if abandoned.is_set() or isinstance(item, BaseException):
+            if abandoned.is_set() or isinstance(item, Exception):
                 return
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -147,6 +154,17 @@ class Loader:
         action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
         inputs = self.prepare(Observation(images, state, words))
         return Batch(inputs, action, mask, keyframe, known)
+
+
+def _received(batch: Batch, event: torch.cuda.Event | None) -> Batch:
+    """``batch``, which another stream has ready at ``event``, for use on the current stream."""
+    if event is not None:
+        current = torch.cuda.current_stream()
+        current.wait_event(event)
+        for tensor in pytree.tree_leaves(batch):
+            if tensor.is_cuda:
+                tensor.record_stream(current)
+    return batch
 
 
 def chunks(

@@ -16,12 +16,19 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = deepcopy(model).eval().requires_grad_(False)
+        self.weight = torch.zeros((), device=next(model.parameters()).device)  # of the new value in the next update
+
+    def prepare(self, step: int) -> None:
+        """Set the weight of the update that comes ``step`` updates after the start."""
+        self.weight.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards ``model``, ``step`` updates after the start; buffers are copied."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(_floats(self.model), _floats(model), weight)  # pyright: ignore[reportPrivateImportUsage]
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards ``model``; buffers are copied. A GPU can replay it as part of a graph."""
+        mine, new = _floats(self.model), _floats(model)
+        way = torch._foreach_sub(new, mine)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(way, self.weight)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_add_(mine, way)  # pyright: ignore[reportPrivateImportUsage]
         if buffers := list(self.model.buffers()):
             torch._foreach_copy_(buffers, list(model.buffers()))  # pyright: ignore[reportPrivateImportUsage]
 

@@ -48,7 +48,7 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run) -> Trai
     update: Update = partial(update_weights, state, config.clip_norm, autocast)
     if config.cuda_graph and device.type == "cuda":
         update = CapturedUpdate(update)
-    meter = Meter()
+    meter = Meter(device)
     with (
         Tracker(run.folder, state.step) as tracker,
         Screen(config.steps, state.step) as screen,
@@ -76,20 +76,21 @@ def train_step(state: TrainState, batch: Any, config: TrainConfig, update: Updat
     """One step; returns the loss, its parts and the gradient's norm before clipping, still on the device."""
     torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout and noise depend on seed and step alone
     set_learning_rate(state.optimizer, learning_rate(state.step, config))
+    state.ema.prepare(state.step)
     losses = update(batch)
-    state.ema.update(state.model, state.step)
     state.step += 1
     return losses
 
 
 def update_weights(state: TrainState, clip_norm: float, autocast: torch.autocast, batch: Any) -> dict[str, Tensor]:
-    """Forward, backward, clip, optimise: what a GPU can replay as one graph."""
+    """Forward, backward, clip, optimise, average: what a GPU can replay as one graph."""
     with autocast:
         losses = state.loss(batch)
     losses["loss"].backward()
     norm = clip_grad_norm_(state.model.parameters(), clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()
+    state.ema.update(state.model)
     return {name: value.detach() for name, value in losses.items()} | {"grad_norm": norm}
 
 

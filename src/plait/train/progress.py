@@ -2,17 +2,27 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from plait.progress import Bar
 
 
 class Meter:
-    """Counts the samples of a stream and the time spent waiting for them."""
+    """Counts the samples of a stream and the time spent waiting for them.
 
-    def __init__(self) -> None:
+    A GPU works behind the program that feeds it, here at most ``BEHIND`` batches; catching up to that is counted as
+    work, so that only time in which the GPU may stand still counts as waiting.
+    """
+
+    BEHIND = 2
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._behind: deque[torch.cuda.Event] | None = deque() if device and device.type == "cuda" else None
         self.restart()
 
     def restart(self) -> None:
@@ -29,6 +39,14 @@ class Meter:
             self.waited += time.perf_counter() - before
             self.samples += len(batch)
             yield batch
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        if self._behind is None:
+            return
+        self._behind.append(torch.cuda.current_stream().record_event())
+        if len(self._behind) > self.BEHIND:
+            self._behind.popleft().synchronize()
 
     def rates(self) -> Iterator[tuple[str, float]]:
         """Samples per second and the share of the time (0 to 1) spent waiting for data, since the last call."""
