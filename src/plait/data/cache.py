@@ -133,14 +133,16 @@ def _writable(folder: Path) -> bool:
 def _decode(dataset: Dataset, camera: str, shape: tuple[int, ...], path: Path, advance: Callable[[int], None]) -> None:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     try:
-        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process without a word
-            with temporary.open("r+b") as file:
+        start = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset
+        with temporary.open("r+b") as file:  # written, not mapped: touching new pages of a map costs more than decoding
+            if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
-        for indices, images in dataset.frames[camera].in_order():
-            array[indices] = resize(torch.from_numpy(images), (shape[1], shape[2])).numpy()
-            advance(len(indices))
-        array.flush()
+            for indices, images in dataset.frames[camera].in_order():
+                resized = resize(torch.from_numpy(images), (shape[1], shape[2])).numpy()
+                for run in np.split(np.arange(len(indices)), np.flatnonzero(np.diff(indices) != 1) + 1):
+                    file.seek(start + int(indices[run[0]]) * resized[0].nbytes)
+                    file.write(resized[run[0] : run[-1] + 1])
+                advance(len(indices))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -76,22 +76,12 @@ def _merge_data(path: Path, staging: Path, info: dict[str, Any], rows: pa.Table)
 
     def join(number: int) -> None:
         target = staging / info["data_path"].format(**layout.numbered(number))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _join_tables([sources[place] for place in sources if targets[place] == number], target, images)
+        parts = [pq.ParquetFile(sources[place]).read() for place in sources if targets[place] == number]
+        layout.write_table(target, pa.concat_tables(parts), images)
 
     with ThreadPoolExecutor(processors()) as pool:
         list(pool.map(join, sorted(set(targets.values()))))
     return _replace_place(rows, "data", [targets[place] for place in places])
-
-
-def _join_tables(sources: list[Path], target: Path, images: tuple[str, ...]) -> None:
-    """One file with all row groups of ``sources``; the columns ``images`` are compressed already."""
-    schema = pq.read_schema(sources[0])
-    with target.open("wb") as sink, pq.ParquetWriter(sink, schema, **layout.parquet_options(schema, images)) as out:
-        for source in sources:
-            file = pq.ParquetFile(source)
-            for group in range(file.num_row_groups):
-                out.write_table(file.read_row_group(group))
 
 
 def _merge_videos(path: Path, staging: Path, info: dict[str, Any], rows: pa.Table, key: str) -> pa.Table:

@@ -1,9 +1,10 @@
 """Write a LeRobotDataset v3.0 so that a kill at any moment leaves a valid dataset of all finished episodes.
 
-Each episode is written to files of its own: videos, data, its line of ``plait_episodes.jsonl``, its episode row, and
-last ``info.json``, whose count of episodes is the one thing that makes an episode part of the dataset. Every file is
-written whole or not at all (temporary name, atomic rename), and whatever lies beyond the count is ignored by readers
-and overwritten by the next episode. ``finalize`` merges the small files into large ones.
+Each episode, or each few that are appended together, is written to files of its own: videos, data, its line of
+``plait_episodes.jsonl``, its episode row, and last ``info.json``, whose count of episodes is the one thing that makes
+an episode part of the dataset. Every file is written whole or not at all (temporary name, atomic rename), and whatever
+lies beyond the count is ignored by readers and overwritten by the next episode. ``finalize`` merges the small files
+into large ones.
 """
 
 import json
@@ -51,36 +52,47 @@ class DatasetWriter:
         else:
             self._create(provenance or {}, begun)
 
-    def append(self, episode: Episode | EncodedEpisode) -> None:
-        """Write one finished episode. When this returns, a kill no longer loses it.
+    def append(self, *episodes: Episode | EncodedEpisode) -> None:
+        """Write finished episodes. When this returns, a kill no longer loses them.
 
         Raises:
-            ValueError: the episode does not fit the ``Spec``.
-            OSError: the disk is full; nothing is lost, and ``append`` may be called again with the same episode.
+            ValueError: an episode does not fit the ``Spec``.
+            OSError: the disk is full; nothing is lost, and ``append`` may be called again with the same episodes.
         """
-        encoded = encode(episode, self.spec, self.storage) if isinstance(episode, Episode) else episode
+        encoded = [encode(e, self.spec, self.storage) if isinstance(e, Episode) else e for e in episodes]
+        for group in [[episode] for episode in encoded] if self.videos else [encoded]:  # a video holds one episode
+            self._commit(group)
+
+    def _commit(self, group: list[EncodedEpisode]) -> None:
+        """Write one or more episodes into one set of files."""
         place = layout.numbered(self._files)
-        tasks = self.tasks if encoded.instruction in self.tasks else [*self.tasks, encoded.instruction]
-        columns = self._columns(encoded, tasks.index(encoded.instruction))
-        stats = {k: statistics.of_vectors(v) for k, v in columns.items() if v.ndim == 1} | encoded.statistics
-        total = {key: statistics.fold(self._statistics.get(key), stats[key]) for key in self.features}
-        for camera in self.videos:
-            key = layout.IMAGE_PREFIX + camera
-            layout.write_bytes(self.path / layout.VIDEO_PATH.format(video_key=key, **place), encoded.videos[camera])
-        self._write_data(encoded, columns, place)
+        tasks = list(dict.fromkeys([*self.tasks, *(episode.instruction for episode in group)]))
+        numbers = {task: number for number, task in enumerate(tasks)}
+        starts = self.frames + np.cumsum([0, *map(len, group)])
+        rows, columns, total = [], [], self._statistics
+        for i, episode in enumerate(group):
+            columns.append(self._columns(episode, self.episodes + i, int(starts[i]), numbers[episode.instruction]))
+            stats = _index_statistics(columns[-1]) | episode.statistics
+            total = {key: statistics.fold(total.get(key), stats[key]) for key in self.features}
+            rows.append(self._row(episode, self.episodes + i, int(starts[i]), stats, place))
+            for camera in self.videos:
+                key = layout.IMAGE_PREFIX + camera
+                layout.write_bytes(self.path / layout.VIDEO_PATH.format(video_key=key, **place), episode.videos[camera])
+        self._write_data(group, columns, place)
         if len(tasks) > len(self.tasks):
             layout.write_tasks(self.path / layout.TASKS, tasks)
-        extra = self._write_extra(encoded.extra)
-        self._write_row(encoded, stats, place)
-        if (self.episodes + 1) & self.episodes == 0:  # after 1, 2, 4, 8, ... episodes, and at the end
+        extra = self._write_extra([episode.extra for episode in group])
+        layout.write_table(self.path / layout.EPISODES_PATH.format(**place), pa.Table.from_pylist(rows))
+        episodes = self.episodes + len(group)
+        if episodes.bit_length() > self.episodes.bit_length():  # after 1, 2, 4, 8, ... episodes, and at the end
             _write_statistics(self.path, total)
         info = self._info | {
-            "total_episodes": self.episodes + 1,
-            "total_frames": self.frames + len(encoded),
+            "total_episodes": episodes,
+            "total_frames": int(starts[-1]),
             "total_tasks": len(tasks),
-            "splits": {"train": f"0:{self.episodes + 1}"},
+            "splits": {"train": f"0:{episodes}"},
         }
-        layout.write_json(self.path / layout.INFO, info)  # from here on, the episode counts
+        layout.write_json(self.path / layout.INFO, info)  # from here on, the episodes count
         self._info, self.tasks, self._statistics = info, tasks, total
         self._files, self._extra_bytes = self._files + 1, extra
 
@@ -165,56 +177,62 @@ class DatasetWriter:
         if differences:
             raise ValueError(f"{self.path}: cannot go on recording here: {'; '.join(differences)}. Use another folder")
 
-    # -------------------------------------------------------------------------------------------- one episode
+    # -------------------------------------------------------------------------------------------- few episodes
 
-    def _columns(self, episode: EncodedEpisode, task: int) -> dict[str, np.ndarray]:
+    def _columns(self, episode: EncodedEpisode, index: int, start: int, task: int) -> dict[str, np.ndarray]:
         n = len(episode)
         frame = np.arange(n)
         vectors = {layout.ACTION: episode.action} | ({} if episode.state is None else {layout.STATE: episode.state})
         return vectors | {
             "timestamp": (frame / self._info["fps"]).astype(np.float32),
             "frame_index": frame,
-            "episode_index": np.full(n, self.episodes),
-            "index": frame + self.frames,
+            "episode_index": np.full(n, index),
+            "index": frame + start,
             "task_index": np.full(n, task),
         }
 
-    def _write_data(self, episode: EncodedEpisode, columns: dict[str, np.ndarray], place: dict[str, int]) -> None:
+    def _write_data(
+        self, group: list[EncodedEpisode], columns: list[dict[str, np.ndarray]], place: dict[str, int]
+    ) -> None:
         arrays: dict[str, pa.Array] = {}
         for key, feature in self.features.items():
             if feature["dtype"] == "image":
-                arrays[key] = _image_array(episode.pngs[key.removeprefix(layout.IMAGE_PREFIX)])
+                camera = key.removeprefix(layout.IMAGE_PREFIX)
+                arrays[key] = _image_array([png for episode in group for png in episode.pngs[camera]])
             elif feature["dtype"] != "video":
-                arrays[key] = _vector_array(columns[key])
+                arrays[key] = _vector_array(np.concatenate([part[key] for part in columns]))
         images = tuple(key for key, feature in self.features.items() if feature["dtype"] == "image")
         layout.write_table(self.path / layout.DATA_PATH.format(**place), pa.table(arrays), images)
 
-    def _write_extra(self, extra: dict[str, Any]) -> int:
-        """Add one line, over whatever an unfinished episode left there; returns the file's new size."""
-        line = json.dumps({"episode_index": self.episodes} | extra, ensure_ascii=False).encode() + b"\n"
+    def _write_extra(self, extras: list[dict[str, Any]]) -> int:
+        """Add a line for each, over whatever an unfinished episode left there; returns the file's new size."""
+        lines = b"".join(
+            json.dumps({"episode_index": index} | extra, ensure_ascii=False).encode() + b"\n"
+            for index, extra in enumerate(extras, self.episodes)
+        )
         path = self.path / layout.PLAIT_EPISODES
         try:
             with path.open("r+b" if path.exists() else "w+b") as file:
                 file.truncate(self._extra_bytes)
                 file.seek(self._extra_bytes)
-                file.write(line)
+                file.write(lines)
         except OSError as error:
             raise layout.disk_full(error, path) from error
-        return self._extra_bytes + len(line)
+        return self._extra_bytes + len(lines)
 
-    def _write_row(self, episode: EncodedEpisode, stats: ByFeature, place: dict[str, int]) -> None:
-        row: dict[str, Any] = {"episode_index": self.episodes, "tasks": [episode.instruction], "length": len(episode)}
+    def _row(
+        self, episode: EncodedEpisode, index: int, start: int, stats: ByFeature, place: dict[str, int]
+    ) -> dict[str, Any]:
+        row: dict[str, Any] = {"episode_index": index, "tasks": [episode.instruction], "length": len(episode)}
         row |= {f"data/{name}": value for name, value in place.items()}
-        row |= {"dataset_from_index": self.frames, "dataset_to_index": self.frames + len(episode)}
+        row |= {"dataset_from_index": start, "dataset_to_index": start + len(episode)}
         for camera in self.videos:
             prefix = f"videos/{layout.IMAGE_PREFIX}{camera}"
             row |= {f"{prefix}/{name}": value for name, value in place.items()}
             row |= {f"{prefix}/from_timestamp": 0.0, f"{prefix}/to_timestamp": len(episode) / self._info["fps"]}
         packed = {f"stats/{key}/{name}": v.tolist() for key in self.features for name, v in stats[key].items()}
         row[layout.PACKED] = json.dumps(packed)
-        row |= {f"meta/episodes/{name}": value for name, value in place.items()}
-        table = pa.table({name: [value] for name, value in row.items()})
-        layout.write_table(self.path / layout.EPISODES_PATH.format(**place), table)
+        return row | {f"meta/episodes/{name}": value for name, value in place.items()}
 
 
 def _empty_info(spec: Spec, kinds: dict[str, str]) -> dict[str, Any]:
@@ -237,6 +255,17 @@ def _empty_info(spec: Spec, kinds: dict[str, str]) -> dict[str, Any]:
         "data_path": layout.DATA_PATH,
         "video_path": layout.VIDEO_PATH if "video" in kinds.values() else None,
         "features": features,
+    }
+
+
+def _index_statistics(columns: dict[str, np.ndarray]) -> ByFeature:
+    """Of the columns with one number per frame; all at once, since quantiles of few numbers are mostly overhead."""
+    names = [name for name, values in columns.items() if values.ndim == 1]
+    together = statistics.of_vectors(np.stack([columns[name] for name in names], axis=1))
+    count = together.pop("count")
+    return {
+        name: {kind: values[i : i + 1] for kind, values in together.items()} | {"count": count}
+        for i, name in enumerate(names)
     }
 
 

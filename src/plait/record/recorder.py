@@ -91,13 +91,13 @@ def record(
     return Recording(out, writer.episodes, writer.frames, failed, seconds, writer.frames - before, episodes)
 
 
-def _write(episodes: Iterable[EncodedEpisode], writer: DatasetWriter, total: int) -> None:
+def _write(groups: Iterable[list[EncodedEpisode]], writer: DatasetWriter, total: int) -> None:
     before, began = writer.frames, time.perf_counter()
     with Bar("recording", total, "episodes", writer.episodes) as bar:
-        for episode in episodes:
-            writer.append(episode)
+        for group in groups:
+            writer.append(*group)
             speed = (writer.frames - before) / (time.perf_counter() - began)
-            bar.advance(status=f"{speed:.0f} frames/s")
+            bar.advance(len(group), status=f"{speed:.0f} frames/s")
     writer.finalize()
 
 

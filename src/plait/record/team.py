@@ -57,8 +57,9 @@ class Team:
     def __exit__(self, *_: object) -> None:
         stop(self._workers)
 
-    def episodes(self, scene: int, wanted: int) -> Iterator[EncodedEpisode]:
-        """Run ``scene`` and those after it: their episodes, in order, until ``wanted`` have succeeded.
+    def episodes(self, scene: int, wanted: int) -> Iterator[list[EncodedEpisode]]:
+        """Run ``scene`` and those after it: their episodes, in order, as many at a time as are ready, until ``wanted``
+        have succeeded.
 
         Raises:
             ValueError: the expert fails again and again.
@@ -70,16 +71,18 @@ class Team:
             following = self._hand_out(scene, following, wanted, results)
             results |= self._collect()
             following = self._hand_out(scene, following, wanted, results)  # now: no worker waits for the disk
-            while wanted and scene in results:
+            ready: list[EncodedEpisode] = []
+            while len(ready) < wanted and scene in results and failures < _PATIENCE:
                 episode = results.pop(scene)
                 scene += 1
                 failures = failures + 1 if episode is None else 0
-                if failures >= _PATIENCE:
-                    message = f"the expert failed in {failures} scenes in a row; less noise, or another environment"
-                    raise ValueError(message)
-                if episode is not None:
-                    yield episode
-                    wanted -= 1
+                ready += [] if episode is None else [episode]
+            if ready:
+                yield ready
+                wanted -= len(ready)
+            if failures >= _PATIENCE:
+                message = f"the expert failed in {failures} scenes in a row; less noise, or another environment"
+                raise ValueError(message)
 
     def _hand_out(self, scene: int, following: int, wanted: int, results: dict[int, EncodedEpisode | None]) -> int:
         """Give scenes to idle workers while more may be needed; the first that is left."""
