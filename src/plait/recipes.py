@@ -9,6 +9,7 @@ from plait.encoders.vision import PatchConfig
 from plait.fusion import CrossAttentionConfig, FilmConfig
 from plait.heads import RegressionConfig
 from plait.policy import PolicyConfig
+from plait.spec import INSTRUCTION, STATE
 from plait.train.config import TrainConfig
 
 
@@ -44,11 +45,11 @@ def tabletop() -> Recipe:
             execute=8,
             vision=PatchConfig(width=64),
             language=LstmConfig(width=128),
-            fusion=FilmConfig(stages=(64, 128), depth=2, cells=12, width=512),
+            fusion=FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128), depth=2, cells=12, width=512),
             head=RegressionConfig(hidden=1024, layers=2),
         ),
         TrainConfig(
-            steps=20_000,
+            steps=17_000,
             batch_size=512,
             learning_rate=1e-3,
             warmup_steps=500,
