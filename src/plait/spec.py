@@ -20,6 +20,16 @@ def camera_modality(camera: str) -> str:
     return CAMERA_PREFIX + camera
 
 
+def level_group(modality: str, level: int) -> str:
+    """The group of a camera's tokens at another resolution: ``images.front@1``; level 0 has the camera's own name."""
+    return f"{modality}@{level}" if level else modality
+
+
+def group_modality(group: str) -> str:
+    """The modality that a group of tokens comes from: ``images.front@1`` -> ``images.front``."""
+    return group.partition("@")[0]
+
+
 def is_camera(modality: str) -> bool:
     return modality.startswith(CAMERA_PREFIX)
 

@@ -3,11 +3,14 @@ import torch
 
 from plait.config import members
 from plait.encoders.language import Language, LstmConfig
+from plait.encoders.tokenizer import Tokenizer
+from policies import part
 
 
 @pytest.mark.parametrize("name", members(Language))
 def test_word_order_matters_and_padding_does_not(name: str) -> None:
-    encoder = members(Language)[name]().build(vocabulary=10, length=6).eval()
+    config, _ = part("language", name).resolve(Tokenizer.build([]))
+    encoder = config.build(vocabulary=10, length=6).eval()
     mask = torch.arange(6)[None] < 4
     words = torch.tensor([[2, 3, 4, 5, 0, 0]])
     tokens = encoder(words, mask)

@@ -1,4 +1,8 @@
-"""Language encoders: word numbers in, one token per word out. Padding takes no part."""
+"""Language encoders: word numbers in, one token per word out. Padding takes no part. The union is the registry.
+
+A config's ``resolve`` is asked once, before a new policy is built: it returns the config with everything in it that
+a checkpoint needs to be loaded on its own, and the tokeniser whose numbers the encoder reads.
+"""
 
 from dataclasses import dataclass
 
@@ -6,6 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from plait.encoders.hugging_face import HuggingFaceConfig
+from plait.encoders.tokenizer import Tokenizer
 from plait.nn.transformer import TransformerLayer
 from plait.types import Shape, Tokens
 
@@ -22,7 +28,10 @@ class LstmConfig:
     width: int = 64
     layers: int = 1
 
-    def build(self, vocabulary: int, length: int) -> "LstmEncoder":
+    def resolve(self, tokenizer: Tokenizer) -> tuple["LstmConfig", Tokenizer]:
+        return self, tokenizer
+
+    def build(self, vocabulary: int, length: int, pretrained: bool = True) -> "LstmEncoder":
         return LstmEncoder(vocabulary, length, self.width, self.layers)
 
 
@@ -40,11 +49,14 @@ class TextTransformerConfig:
     layers: int = 2
     heads: int = 4
 
-    def build(self, vocabulary: int, length: int) -> "TextTransformer":
+    def resolve(self, tokenizer: Tokenizer) -> tuple["TextTransformerConfig", Tokenizer]:
+        return self, tokenizer
+
+    def build(self, vocabulary: int, length: int, pretrained: bool = True) -> "TextTransformer":
         return TextTransformer(vocabulary, length, self.width, self.layers, self.heads)
 
 
-Language = LstmConfig | TextTransformerConfig
+Language = LstmConfig | TextTransformerConfig | HuggingFaceConfig
 
 
 class LstmEncoder(nn.Module):

@@ -1,4 +1,4 @@
-"""All encoders of a policy together: inputs in, one group of tokens per modality out."""
+"""All encoders of a policy together: inputs in, groups of tokens out, by modality."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from plait.spec import INSTRUCTION, STATE, camera_modality, module_name
+from plait.spec import INSTRUCTION, STATE, camera_modality, group_modality, level_group, module_name
 from plait.types import Inputs, Shape, Tokens
 
 
@@ -14,15 +14,19 @@ class ObservationEncoder(nn.Module):
     """Encodes every modality on its own and replaces what is absent by a learned token.
 
     Args:
-        cameras: camera -> vision encoder, a module that declares its output in ``shape``.
-        language: encoder of the instruction, likewise.
+        cameras: camera -> vision encoder, a module that declares its grids in ``shapes``.
+        language: encoder of the instruction, a module that declares its output in ``shape``.
         state: encoder of the robot's state, likewise; None when the embodiment has none.
     """
 
     def __init__(self, cameras: dict[str, Any], language: Any, state: Any | None):
         super().__init__()
         self.cameras, self.language, self.state = nn.ModuleDict(cameras), language, state
-        shapes = {camera_modality(name): encoder.shape for name, encoder in cameras.items()}
+        shapes = {
+            level_group(camera_modality(name), level): shape
+            for name, encoder in cameras.items()
+            for level, shape in enumerate(encoder.shapes)
+        }
         if state is not None:
             shapes[STATE] = state.shape
         self.shapes: dict[str, Shape] = shapes | {INSTRUCTION: language.shape}
@@ -31,13 +35,17 @@ class ObservationEncoder(nn.Module):
         )
 
     def forward(self, inputs: Inputs) -> dict[str, Tokens]:
-        groups = {camera_modality(name): encode(inputs.images[name]) for name, encode in self.cameras.items()}
+        groups = {
+            level_group(camera_modality(name), level): tokens
+            for name, encode in self.cameras.items()
+            for level, tokens in enumerate(encode(inputs.images[name]))
+        }
         if self.state is not None:
             present = inputs.present[STATE][:, None]  # cleaned before use: a NaN here would reach the weights' gradient
             groups[STATE] = self.state(torch.where(present, inputs.state, 0.0))
         groups[INSTRUCTION] = self.language(inputs.words, inputs.word_mask)
         return {
-            name: _replace_absent(tokens, inputs.present[name], self.absent[module_name(name)])
+            name: _replace_absent(tokens, inputs.present[group_modality(name)], self.absent[module_name(name)])
             for name, tokens in groups.items()
         }
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,5 +29,4 @@ class StateEncoder(nn.Module):
         self.shape = Shape(1, width)
 
     def forward(self, state: Float[Tensor, "b s"]) -> Tokens:
-        token = self.layers(state)[:, None]
-        return Tokens(token, torch.ones(token.shape[:2], dtype=torch.bool, device=token.device))
+        return Tokens.valid(self.layers(state)[:, None])

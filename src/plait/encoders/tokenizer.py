@@ -1,4 +1,4 @@
-"""Words to numbers: a word-level tokeniser built from a dataset's own sentences."""
+"""Words to numbers: a word-level tokeniser built from a dataset's own sentences, or a pretrained model's."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -19,44 +19,51 @@ LARGEST_TABLE = 10_000  # sentences that are remembered
 class Tokenizer:
     """Sentences -> word numbers of one fixed length, so that every batch has the same shape.
 
-    Words are split at spaces and punctuation and lower-cased (Unicode NFC, so Korean works); number 0 is padding
-    and 1 an unknown word. Encoded sentences are remembered: a policy hears few distinct ones, very often.
+    Encoded sentences are remembered: a policy hears few distinct ones, very often.
+
+    Args:
+        backend: from ``build``, or a pretrained text model's own. What it says about padding and cutting is dropped.
+        length: of every encoded sentence; longer ones are refused.
     """
 
     def __init__(self, backend: Backend, length: int):
+        backend.no_padding()
+        backend.no_truncation()
         self.backend, self.length = backend, length
         self._rows: dict[str, int] = {}  # sentence -> row of the table
-        self._table = torch.zeros(0, length, dtype=torch.long)
+        self._table = torch.zeros(0, length, dtype=torch.long)  # -1 is padding; a model may use 0 for a word
 
     @classmethod
     def build(cls, sentences: Iterable[str]) -> "Tokenizer":
-        """A tokeniser whose vocabulary is exactly the words of ``sentences``."""
+        """A tokeniser whose vocabulary is exactly the words of ``sentences``.
+
+        Words are split at spaces and punctuation and lower-cased (Unicode NFC, so Korean works); number 0 is padding
+        and 1 an unknown word.
+        """
         sentences = sorted(set(sentences))
         splitter = Backend(models.WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
         splitter.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
         splitter.pre_tokenizer = pre_tokenizers.Whitespace()
-        split = [cls(splitter, 0).split(sentence) for sentence in sentences]
+        split = [_split(splitter, sentence) for sentence in sentences]
         words = sorted({word for sentence in split for word in sentence})
         vocabulary = {word: index for index, word in enumerate([PADDING, UNKNOWN, *words])}
         splitter.model = models.WordLevel(vocabulary, unk_token=UNKNOWN)
         longest = max(map(len, split), default=0)
         return cls(splitter, max(SHORTEST, -(-longest // MULTIPLE) * MULTIPLE))
 
-    def split(self, sentence: str) -> list[str]:
-        """The words of a sentence, as the vocabulary spells them."""
-        normalised = self.backend.normalizer.normalize_str(sentence)
-        return [word for word, _ in self.backend.pre_tokenizer.pre_tokenize_str(normalised)]
-
     @cached_property
     def vocabulary(self) -> dict[str, int]:
         return self.backend.get_vocab()
 
     def unknown_words(self, sentence: str) -> list[str]:
-        """The words of a sentence that training never saw."""
-        return [word for word in self.split(sentence) if word not in self.vocabulary]
+        """The words of a sentence that the vocabulary does not have."""
+        unknown = getattr(self.backend.model, "unk_token", None)
+        encoding = self.backend.encode(sentence)
+        places = zip(encoding.tokens, encoding.offsets, strict=True)
+        return [sentence[start:end] for token, (start, end) in places if token == unknown]
 
     def encode(self, sentences: list[str]) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"]]:
-        """Word numbers and their mask.
+        """Word numbers and their mask, False at padding, whose number is 0; nothing is valid where nothing was said.
 
         Raises:
             ValueError: a sentence has more words than ``length``.
@@ -68,15 +75,15 @@ class Tokenizer:
             self._table = torch.cat([self._table, torch.tensor([self._encode_one(sentence) for sentence in new])])
             self._rows |= {sentence: len(self._rows) + i for i, sentence in enumerate(new)}
         ids = self._table[[self._rows[sentence] for sentence in sentences]]
-        return ids, ids != 0
+        return ids.clamp(min=0), ids >= 0
 
     def _encode_one(self, sentence: str) -> list[int]:
-        ids = self.backend.encode(sentence).ids
+        ids = self.backend.encode(sentence).ids if sentence.strip() else []  # no marks around nothing
         if len(ids) > self.length:
             raise ValueError(
                 f"instruction of {len(ids)} words, at most {self.length} are taken; shorten {sentence[:60]!r}..."
             )
-        return ids + [0] * (self.length - len(ids))
+        return ids + [-1] * (self.length - len(ids))
 
     def save(self, path: Path) -> None:
         """Write the Hugging Face ``tokenizers`` file; the fixed length is stored in it as truncation length."""
@@ -87,6 +94,9 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         backend = Backend.from_file(str(path))
-        length = backend.truncation["max_length"] if backend.truncation else SHORTEST
-        backend.no_truncation()
-        return cls(backend, length)
+        return cls(backend, backend.truncation["max_length"] if backend.truncation else SHORTEST)
+
+
+def _split(backend: Backend, sentence: str) -> list[str]:
+    normalised = backend.normalizer.normalize_str(sentence)
+    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalised)]
