@@ -196,7 +196,10 @@ def test_evaluations_of_other_scenes_have_other_folders(
     monkeypatch.setattr("plait.cli.evaluate.Eval._closed_loop", lambda self, policy, out: outs.append(out.name))
     for words in ([], ["combinations=unseen"], ["quality=full", "cameras=a/b"]):
         told(capsys, "eval", str(trained), "--env", "tabletop", *(["--env-args", *words] if words else []), code=0)
-    assert outs == ["normal", "normal-combinations=unseen", "normal-cameras=a_b-quality=full"]
+    told(capsys, "eval", str(trained), "--env", "tabletop", "--execute", "2", code=0)
+    told(capsys, "eval", str(trained), "--env", "tabletop", "--ensemble=0.01", "--instructions", "absent", code=0)
+    assert outs[:3] == ["normal", "normal-combinations=unseen", "normal-cameras=a_b-quality=full"]
+    assert outs[3:] == ["normal-execute=2", "absent-ensemble=0.01"]
 
 
 def test_debug_raises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +226,7 @@ def test_list_names_every_member(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("tabletop ", "--vision patch", "--language lstm", "--fusion cross_attention", *RECIPES):
         assert f"\n  {name}" in shown
     assert told(capsys, "list", "fusions", code=0).startswith("fusions:\n  --fusion film ")
+    assert "--memory recurrent " in told(capsys, "list", "memories", code=0)
     assert told(capsys, "list", "head", code=0).startswith("heads:\n  --head regression ")
 
 

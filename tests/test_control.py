@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from plait.control import Controller
+from plait.control import Controller, Ensemble
+from plait.memory import RecurrentConfig
+from plait.policy import Policy
 from plait.types import Observation
 from policies import random_observation, small_policy
 
@@ -38,9 +40,76 @@ def test_plan_gives_the_steps_to_execute() -> None:
     assert torch.is_inference_mode_enabled() is False
 
 
+def test_an_ensemble_weighs_the_oldest_prediction_most() -> None:
+    ensemble = Ensemble(rows=1, horizon=3, actions=1, decay=0.5)
+    for step in range(5):  # the chunk of step s predicts 10 s + k for the kth action
+        mean = ensemble.add(10.0 * step + np.arange(3, dtype=np.float32)[None, :, None])
+        chunks = range(max(0, step - 2), step + 1)  # those that foresaw this step, the oldest first
+        weights = np.exp(-0.5 * np.arange(len(chunks)))
+        expected = np.average([10.0 * start + step - start for start in chunks], weights=weights)
+        np.testing.assert_allclose(mean, [[expected]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(1000.0, 1.0), (0.0, 5.5), (-1000.0, 10.0)])
+def test_any_decay_gives_a_mean(decay: float, expected: float) -> None:
+    ensemble = Ensemble(rows=1, horizon=2, actions=1, decay=decay)
+    ensemble.add(np.array([[[0.0], [1.0]]], np.float32))
+    np.testing.assert_allclose(ensemble.add(np.array([[[10.0], [11.0]]], np.float32)), [[expected]])
+
+
+def test_an_ensemble_forgets_the_episode_before_in_the_rows_that_are_reset() -> None:
+    policy = small_policy()
+    controller = Controller(policy, rows=2, ensemble=0.0)
+    controller.act(_at(0), reset=np.array([True, True]))
+    action = controller.act(_at(1), reset=np.array([True, False]))
+    old, new = (policy.predict(policy.prepare(_at(step))).numpy() for step in (0, 1))
+    np.testing.assert_allclose(action, [new[0, 0], (old[1, 1] + new[1, 0]) / 2], rtol=1e-5, atol=1e-7)
+    plan = controller.plan(_at(2), reset=np.array([True, True]))
+    np.testing.assert_allclose(plan, policy.predict(policy.prepare(_at(2))).numpy()[:, :1], rtol=1e-5)
+
+
+def _with_memory(**config: object) -> Policy:
+    return small_policy(memory=RecurrentConfig(steps=3), **config)
+
+
+def test_each_row_remembers_its_own_episode() -> None:
+    policy = _with_memory()
+    both = Controller(policy, rows=2)
+    plans = [both.plan(_at(step), reset=np.array([step == 2, False])) for step in range(4)]
+    begun = Controller(policy, rows=2)
+    late = [begun.plan(_at(step)) for step in (2, 3)]
+    through = Controller(policy, rows=2)
+    whole = [through.plan(_at(step)) for step in range(4)]
+    np.testing.assert_allclose(plans[3], np.stack([late[1][0], whole[3][1]]), rtol=1e-4, atol=1e-6)
+    assert not np.allclose(late[1], whole[3], atol=1e-4)
+
+
+def test_a_row_remembers_only_the_moments_at_which_it_planned() -> None:
+    """Row 0 begins anew while row 1 is in the middle of its chunk, which row 1 must not notice."""
+    policy = _with_memory(execute=2)
+    alone, mixed = Controller(policy, rows=2), Controller(policy, rows=2)
+    expected = [alone.act(_at(step))[1] for step in range(5)]
+    actions = [mixed.act(_at(step), reset=np.array([step == 1, False]))[1] for step in range(5)]
+    np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_policy_with_memory_looks_as_often_as_it_has_learned_to() -> None:
+    policy = _with_memory()
+    for how in ({"execute": 2}, {"ensemble": 0.01}):
+        with pytest.raises(ValueError, match="but a policy with memory looks every 4 steps, as it has learned to"):
+            Controller(policy, **how)
+    Controller(policy, execute=4)
+    Controller(_with_memory(execute=1), ensemble=0.01)
+
+
 def test_errors() -> None:
     policy = small_policy()
-    with pytest.raises(ValueError, match="execute: 9 is not between 1 and the policy's horizon"):
-        Controller(policy, execute=9)
+    for execute in (0, 9):
+        with pytest.raises(ValueError, match=f"execute: {execute} is not between 1 and the policy's horizon"):
+            Controller(policy, execute=execute)
+    with pytest.raises(ValueError, match="execute: 4 with an ensemble, which plans at every step; leave execute out"):
+        Controller(policy, execute=4, ensemble=0.01)
+    with pytest.raises(ValueError, match="ensemble: nan is no decay"):
+        Controller(policy, ensemble=float("nan"))
     with pytest.raises(ValueError, match="2 rows for a controller of 1"):
         Controller(policy).plan(_at(0))

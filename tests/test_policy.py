@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from plait.heads.keyframe import KeyframeConfig
+from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.policy import PolicyConfig
 from plait.spec import Spec
 from plait.types import Observation
@@ -90,6 +91,42 @@ def test_an_empty_instruction_is_an_absent_one() -> None:
     assert spoken.present["instruction"].all() and not silent.present["instruction"].any()
     muted = replace(spoken, present=spoken.present | {"instruction": torch.tensor([False])})
     torch.testing.assert_close(policy.predict(silent), policy.predict(muted))
+
+
+@pytest.mark.parametrize("memory", [RecurrentConfig(steps=3), MemoryAttentionConfig(steps=3)], ids=str)
+def test_a_window_in_training_gives_what_acting_through_it_gives(memory: Memory) -> None:
+    policy = small_policy(memory=memory)
+    inputs = policy.prepare(random_observation(rows=6))  # two rows of three moments; the second begins at its second
+    window = torch.tensor([[True, True, True], [False, True, True]])
+    trained = policy.predict(replace(inputs, window=window))
+    state = policy.start(2)
+    for moment in range(3):
+        now = policy.prepare(_rows(random_observation(rows=6), [moment, 3 + moment]))
+        acted, state = policy.step(now, state, torch.tensor([False, moment == 1]))
+    torch.testing.assert_close(acted, trained)
+    alone, _ = policy.step(now, policy.start(2), torch.tensor([False, False]))
+    assert not torch.allclose(alone, trained, atol=1e-4)
+    torch.testing.assert_close(alone, policy.predict(now))  # without a window: the first moment of an episode
+
+
+def _rows(observation: Observation, rows: list[int]) -> Observation:
+    images = {camera: image[rows] for camera, image in observation.images.items()}
+    return Observation(images, observation.state[rows], [observation.instruction[row] for row in rows])
+
+
+def test_the_loss_is_that_of_the_last_moment_of_each_window() -> None:
+    policy = small_policy(memory=RecurrentConfig(steps=3), keyframe=None)
+    batch = random_batch(policy, rows=2)
+    error = (policy.predict(batch.inputs) - batch.action).abs().mean(dim=-1)
+    expected = (error * batch.action_mask).sum() / batch.action_mask.sum()
+    torch.testing.assert_close(policy.loss(batch)["loss"], expected)
+
+
+def test_without_a_memory_every_step_is_a_first_one() -> None:
+    policy = small_policy()
+    inputs = policy.prepare(random_observation())
+    chunk, state = policy.step(inputs, policy.start(3), torch.zeros(3, dtype=torch.bool))
+    assert state is None and policy.moments == 1 and torch.equal(chunk, policy.predict(inputs))
 
 
 def test_the_spec_says_what_differs() -> None:

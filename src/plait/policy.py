@@ -1,12 +1,12 @@
 """The policy: encoders, fusion and head, and the normalisation that travels with them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from plait.config import unknown
@@ -19,9 +19,12 @@ from plait.encoders.vision import PatchConfig, Vision
 from plait.fusion import FilmConfig, Fusion
 from plait.heads import Head, RegressionConfig
 from plait.heads.keyframe import KeyframeConfig, KeyframeHead
+from plait.memory import Memory
+from plait.memory.history import History, MemoryPart
+from plait.memory.join import joined_shape, remember, remember_window
 from plait.nn.normaliser import Normaliser
 from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
-from plait.types import Batch, Fused, FusionPart, HeadPart, Inputs, Observation
+from plait.types import Batch, Fused, FusionPart, HeadPart, Inputs, Observation, Tokens
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
 
@@ -35,6 +38,8 @@ class PolicyConfig:
         action_horizon: length of the predicted chunk, in control steps.
         execute: control steps that are run before replanning, 1 to action_horizon.
         vision, language, state, fusion, head: the parts.
+        memory: what is remembered of earlier moments, or None. It binds the policy to its ``execute``: in training,
+            the moments of a window are so many steps apart.
         keyframe: the auxiliary head, or None.
     """
 
@@ -45,6 +50,7 @@ class PolicyConfig:
     language: Language = field(default_factory=LstmConfig)
     state: StateConfig = field(default_factory=StateConfig)
     fusion: Fusion = field(default_factory=FilmConfig)
+    memory: Memory | None = None
     head: Head = field(default_factory=RegressionConfig)
     keyframe: KeyframeConfig | None = field(default_factory=KeyframeConfig)
 
@@ -61,30 +67,37 @@ class PolicyConfig:
 
         Args:
             spec: cameras, state and actions of the data.
-            tokenizer: built from the data's sentences.
+            tokenizer: built from the data's sentences; a pretrained language encoder brings its own instead.
             statistics: mean and std of ``observation.state`` and ``action``; identity when omitted.
             pretrained: False skips pretrained weights, for a checkpoint that is about to be loaded.
         """
+        language, tokenizer = self.language.resolve(tokenizer) if pretrained else (self.language, tokenizer)
         size = (self.image_size, self.image_size)
         encoder = ObservationEncoder(
             {camera: self.vision.build(size, pretrained) for camera in spec.cameras},
-            self.language.build(len(tokenizer.vocabulary), tokenizer.length),
+            language.build(len(tokenizer.vocabulary), tokenizer.length, pretrained),
             self.state.build(len(spec.state)) if spec.state else None,
         )
         fusion = self.fusion.build(encoder.shapes)
-        head = self.head.build(fusion.shape, self.action_horizon, len(spec.actions))
+        shape, memory = fusion.shape, None
+        if self.memory:
+            memory, shape = self.memory.build(shape.n * shape.dim, shape.dim), joined_shape(shape)
+        head = self.head.build(shape, self.action_horizon, len(spec.actions))
         normalise_state = _normaliser(statistics, "observation.state", len(spec.state))
         normalise_action = _normaliser(statistics, "action", len(spec.actions))
         keyframe = None
         if self.keyframe and spec.position:
-            keyframe = self.keyframe.build(fusion.shape, normalise_state.select(spec.position))
-        return Policy(self, spec, tokenizer, encoder, fusion, head, keyframe, normalise_state, normalise_action)
+            keyframe = self.keyframe.build(shape, normalise_state.select(spec.position))
+        config = replace(self, language=language)
+        parts = encoder, fusion, memory, head, keyframe
+        return Policy(config, spec, tokenizer, *parts, normalise_state, normalise_action)
 
 
 class Policy(nn.Module):
     """Images, words and state in; a chunk of actions out."""
 
     fusion: FusionPart
+    memory: MemoryPart | None
     head: HeadPart
     keyframe: KeyframeHead | None
 
@@ -95,6 +108,7 @@ class Policy(nn.Module):
         tokenizer: Tokenizer,
         encoder: ObservationEncoder,
         fusion: FusionPart,
+        memory: MemoryPart | None,
         head: HeadPart,
         keyframe: KeyframeHead | None,
         normalise_state: Normaliser,
@@ -102,12 +116,17 @@ class Policy(nn.Module):
     ):
         super().__init__()
         self.config, self.spec, self.tokenizer = config, spec, tokenizer
-        self.encoder, self.fusion, self.head, self.keyframe = encoder, fusion, head, keyframe
+        self.encoder, self.fusion, self.memory, self.head, self.keyframe = encoder, fusion, memory, head, keyframe
         self.normalise_state, self.normalise_action = normalise_state, normalise_action
 
     @property
     def horizon(self) -> int:
         return self.config.action_horizon
+
+    @property
+    def moments(self) -> int:
+        """How many moments, ``config.execute`` steps apart, make one training sample: 1 without a memory."""
+        return 1 if self.memory is None else self.memory.steps
 
     @property
     def device(self) -> torch.device:
@@ -135,23 +154,30 @@ class Policy(nn.Module):
         return Inputs(images, state, words, word_mask, present)
 
     def fuse(self, inputs: Inputs, reads: bool = False) -> Fused:
-        """Encode and fuse. ``reads=True`` also returns what the fusion looked at (attention weights, gates)."""
+        """Encode and fuse each moment. ``reads=True`` also returns what the fusion looked at (attention, gates)."""
         normalised = self.normalise_state.normalise(inputs.state)
         inputs = Inputs(inputs.images, normalised, inputs.words, inputs.word_mask, inputs.present)
         return self.fusion(self.encoder(inputs), reads)
 
+    def remember(self, fused: Fused, inputs: Inputs) -> Tokens:
+        """What the head acts on: the fused tokens; with a memory, those of the last moment and the memory's one."""
+        return fused.tokens if self.memory is None else remember_window(self.memory, fused.tokens, inputs.window)
+
     def forward(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
-        """The chunk of actions in the units of the ``Spec``."""
-        return self.normalise_action.denormalise(self.head.act(self.fuse(inputs).tokens).float())
+        """The chunk of actions in the units of the ``Spec``; with a memory, as at the first moment of an episode or,
+        where ``inputs`` hold windows, at the last one of each window.
+        """
+        return self._chunk(self.remember(self.fuse(inputs), inputs))
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The loss under ``"loss"``, and its parts under their names."""
         fused = self.fuse(batch.inputs)
+        tokens = self.remember(fused, batch.inputs)
         action = self.normalise_action.normalise(batch.action)
-        parts = {"action": self.head.loss(fused.tokens, action, batch.action_mask), **fused.losses}
+        parts = {"action": self.head.loss(tokens, action, batch.action_mask), **fused.losses}
         total = torch.stack(list(parts.values())).sum()
         if self.keyframe is not None and batch.keyframe is not None and batch.keyframe_mask is not None:
-            parts["keyframe"] = self.keyframe.loss(fused.tokens, batch.keyframe, batch.keyframe_mask)
+            parts["keyframe"] = self.keyframe.loss(tokens, batch.keyframe, batch.keyframe_mask)
             total = total + self.keyframe.weight * parts["keyframe"]
         return {"loss": total, **parts}
 
@@ -159,6 +185,26 @@ class Policy(nn.Module):
     def predict(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
         """``forward`` on the policy's device, without gradients."""
         return self(inputs.to(self.device))
+
+    def start(self, rows: int) -> History | None:
+        """What is remembered before the first ``step``: nothing yet, or None where there is no memory."""
+        return None if self.memory is None else self.memory.start(rows)
+
+    @torch.inference_mode()
+    def step(
+        self, inputs: Inputs, state: History | None, reset: Bool[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b horizon a"], History | None]:
+        """``predict`` for robots that go on: the chunk, and what is remembered from here on.
+
+        Args:
+            state: from ``start`` or the last ``step``.
+            reset: True for each row whose episode begins now.
+        """
+        if self.memory is None or state is None:
+            return self.predict(inputs), None
+        tokens = self.fuse(inputs.to(self.device)).tokens
+        tokens, state = remember(self.memory, tokens, state, reset.to(self.device))
+        return self._chunk(tokens), state
 
     def act(self, images: Mapping[str, Any], instruction: str, state: Any = None) -> "Action":
         """One moment in, one named action out.
@@ -180,6 +226,9 @@ class Policy(nn.Module):
         chunk = self.eval().predict(self.prepare(Observation(batched, batched_state, [instruction])))
         self.train(was_training)
         return Action(chunk[0].cpu().numpy(), self.spec)
+
+    def _chunk(self, tokens: Tokens) -> Float[Tensor, "b horizon a"]:
+        return self.normalise_action.denormalise(self.head.act(tokens).float())
 
     def _prepare_image(self, image: Any, present: Tensor) -> tuple[Tensor, Tensor]:
         size = (self.config.image_size, self.config.image_size)

@@ -29,6 +29,11 @@ class Tokens:
     mask: Bool[Tensor, "b n"]
     grid: tuple[int, int] | None = None  # (rows, columns) when the tokens tile an image, row by row
 
+    @classmethod
+    def valid(cls, data: Float[Tensor, "b n d"], grid: tuple[int, int] | None = None) -> "Tokens":
+        """Tokens that all count."""
+        return cls(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device), grid)
+
     def cleaned(self) -> Float[Tensor, "b n d"]:
         """The data with masked positions set to zero (``where``, not a product: 0 * NaN is NaN)."""
         return torch.where(self.mask[..., None], self.data, 0.0)
@@ -93,6 +98,11 @@ class Inputs:
     """What a policy computes with: tensors only, so that forward can be compiled, exported and captured.
 
     Images stay uint8, height-width-channel (which is channels-last memory), until the vision encoder.
+
+    Attributes:
+        window: bool ``[rows, moments]``, for a policy with memory: each row of a training batch is a window of so many
+            moments, the oldest first, which stand in the other fields as ``rows * moments`` rows; False before the
+            episode's start. None: every row is a single moment.
     """
 
     images: dict[str, UInt8[Tensor, "b h w 3"]]
@@ -100,6 +110,7 @@ class Inputs:
     words: Int[Tensor, "b l"]
     word_mask: Bool[Tensor, "b l"]
     present: dict[str, Bool[Tensor, " b"]]
+    window: Bool[Tensor, "rows moments"] | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Inputs":
         move = lambda value: _map_tensors(value, lambda t: t.to(device, non_blocking=non_blocking))  # noqa: E731

@@ -72,6 +72,36 @@ def test_rows_belong_together(dataset: Dataset):
             assert t > 3 or batch.keyframe[row, 0].tolist() == [3, episode.index, 0.5]
 
 
+def test_a_window_holds_frames_a_stride_apart_that_end_at_the_sample(dataset: Dataset):
+    source, single = loader(dataset, moments=3, stride=2), loader(dataset)
+    for step in range(6):
+        batch, alone, frames = source.batch(step), single.batch(step), source.indices(step)
+        assert frames.tolist() == single.indices(step).tolist()
+        assert batch.inputs.window is not None and alone.inputs.window is None
+        for row, frame in enumerate(frames):
+            episode = dataset.episodes[int(dataset.episode_index[frame])]
+            t = int(frame - episode.start)
+            there = [t - 4 >= 0, t - 2 >= 0, True]
+            assert batch.inputs.window[row].tolist() == there
+            for moment, (back, valid) in enumerate(zip((4, 2, 0), there, strict=True)):
+                place, when = (
+                    3 * row + moment,
+                    t - back if valid else 0,
+                )  # never a neighbour's frame
+                assert batch.inputs.state[place].tolist() == [when, episode.index, 0.5]
+                assert batch.inputs.images["front"][place, 0, 0].tolist() == [20 + 10 * when] * 3
+                assert chr(int(batch.inputs.words[place, 0])) == episode.instructions[0][0]
+        assert torch.equal(batch.action, alone.action) and torch.equal(batch.action_mask, alone.action_mask)
+        assert batch.keyframe is not None and alone.keyframe is not None and torch.equal(batch.keyframe, alone.keyframe)
+
+
+def test_every_phase_of_a_window_comes_as_often_as_it_falls(dataset: Dataset):
+    """A frame is a sample whether or not its distance from the start is a multiple of the stride."""
+    source = loader(dataset, moments=2, stride=4)
+    seen = np.concatenate([source.indices(step) for step in range(len(source.frames))])
+    assert sorted(set(seen.tolist())) == source.frames.tolist()
+
+
 def test_the_cache_changes_no_batch(dataset: Dataset):
     cached, plain = (loader(dataset, augment=Augment(), size=(8, 8), cache=use) for use in (True, False))
     assert all(equal(cached.batch(step), plain.batch(step)) for step in range(4))
@@ -118,5 +148,7 @@ def test_without_state(tmp_path: Path):
 def test_wrong_arguments(dataset: Dataset):
     with pytest.raises(ValueError, match="each must be at least 1"):
         loader(dataset, batch_size=0)
+    with pytest.raises(ValueError, match="moments 0, stride 1: each must be at least 1"):
+        loader(dataset, moments=0)
     with pytest.raises(ValueError, match=r"no camera 'frnt'.*Did you mean 'front'"):
         loader(dataset, cameras=["frnt"])

@@ -13,6 +13,7 @@ from plait.data.lerobot import Dataset
 from plait.data.loader import held_out
 from plait.data.writer import DatasetWriter
 from plait.evaluate.openloop import openloop, validation_share
+from plait.memory import RecurrentConfig
 from plait.spec import Spec
 from policies import small_policy
 
@@ -87,6 +88,14 @@ def test_the_last_action_is_zero_at_an_episodes_start(result, dataset):
 def test_an_untrained_policy_is_no_better_than_the_mean(dataset):
     total = openloop(policy(), dataset.path, validation=SHARE)["aggregated"]
     assert total["policy"] > 0.7 * total["mean_action"]
+
+
+def test_a_policy_with_memory_sees_the_moments_before(dataset):
+    remembering, seen = policy(memory=RecurrentConfig(steps=3)), []
+    predict = remembering.predict
+    remembering.predict = lambda inputs: (seen.append(inputs.window), predict(inputs))[1]
+    assert openloop(remembering, dataset, validation=SHARE)["counts"]["n_frames"] == 12
+    assert torch.cat(seen).sum(dim=1).tolist() == [1, 2, 3, 3, 3, 3] * 2
 
 
 def test_a_policy_of_another_embodiment_is_refused(dataset):

@@ -15,6 +15,7 @@ from plait.evaluate.pool import Pool
 from plait.evaluate.protocol import FIRST_SEED, embodiment, evaluation_seed
 from plait.evaluate.rollout import evaluate, rollouts
 from plait.evaluate.worker import Scenes
+from plait.memory import RecurrentConfig
 from plait.spec import Spec
 from policies import small_policy
 from reach_env import ID
@@ -44,6 +45,7 @@ def test_eval_json_is_complete(tmp_path):
     protocol = result["protocol"]
     assert (protocol["horizon"], protocol["rendering"]) == (None, None)  # a foreign one, which does not tell
     assert (protocol["execute"], protocol["slots"], protocol["checkpoint"]) == (4, 2, "abc")
+    assert protocol["ensemble"] is None
     assert protocol["cameras"] == {"top": [16, 16]}
     assert protocol["env_args"] == {"fail": "", "fail_seed": -1}  # defaults too
     assert {"plait", "torch", "mujoco", "gymnasium"} <= set(protocol["versions"])
@@ -58,6 +60,32 @@ def test_same_arguments_same_episodes_whatever_the_workers():
     assert runs[0]["per_split"].keys() == {"seen"}
     rendering = {"quality": "fast", "shadows": False, "reflections": False, "samples": 0}
     assert (runs[0]["protocol"]["horizon"], runs[0]["protocol"]["rendering"]) == (60, rendering)
+
+
+def test_an_ensemble_plans_at_every_step_and_begins_anew_with_every_episode():
+    """Nine episodes in two slots end as they do in nine slots, where no slot has a second one."""
+    policy = reach_policy()
+    policy.predict = lambda inputs: inputs.state[:, None, :1].sign().expand(-1, policy.horizon, -1)  # away from 0
+    runs = [evaluate(policy, ID, episodes=9, ensemble=0.01, slots=n, workers=1, quiet=True) for n in (2, 9)]
+    assert (runs[0]["protocol"]["execute"], runs[0]["protocol"]["ensemble"]) == (1, 0.01)
+    assert runs[0]["per_episode"] == runs[1]["per_episode"]
+
+
+def test_every_episode_begins_with_an_empty_memory():
+    """In two slots, one episode follows another in the same row."""
+    policy, moments, begun = reach_policy(memory=RecurrentConfig(steps=3)), np.zeros(2), []
+    step = policy.step
+
+    def watched(inputs, state, reset):
+        chunk, after = step(inputs, state, reset)
+        moments[:] = np.where(reset, 1, np.minimum(moments + 1, 3))
+        assert after.mask.sum(dim=1).tolist() == moments.tolist()
+        begun.append(int(reset.sum()))
+        return chunk, after
+
+    policy.step = watched
+    evaluate(policy, ID, episodes=9, slots=2, workers=1, quiet=True)
+    assert begun[0] == 2 and sum(begun) == 9 and len(begun) > 9
 
 
 def test_the_experts_actions_succeed_through_the_pool():

@@ -30,6 +30,7 @@ def test_normaliser_round_trips_and_leaves_constant_entries_finite() -> None:
     normalised = normaliser.normalise(data)
     assert normalised[:, 1].tolist() == [0.0, 0.0] and normalised[1, 0] > 0
     torch.testing.assert_close(normaliser.denormalise(normalised), data)
+    assert normaliser.denormalise(normalised + 0.3)[:, 1].tolist() == [5.0, 5.0], "a prediction's error moves nothing"
 
 
 def test_grid_positions_are_distinct_and_row_by_row() -> None:
@@ -58,3 +59,35 @@ def test_transformer_layer_ignores_padding() -> None:
     mask = torch.arange(5) < torch.tensor([[5], [2]])
     changed = torch.where(mask[..., None], x, 9.0)
     torch.testing.assert_close(layer(x, mask)[1, :2], layer(changed, mask)[1, :2])
+
+
+def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
+    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
+    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
+    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
+    x = x + layer.attention.output(mixed)
+    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))
+
+
+def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
+    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
+    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
+    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
+    x = x + layer.attention.output(mixed)
+    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))
+
+
+def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
+    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
+    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
+    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
+    x = x + layer.attention.output(mixed)
+    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))
+
+
+def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
+    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
+    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
+    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
+    x = x + layer.attention.output(mixed)
+    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))

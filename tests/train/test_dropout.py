@@ -2,6 +2,7 @@
 
 import torch
 
+from plait.memory import RecurrentConfig
 from plait.spec import INSTRUCTION
 from plait.train.dropout import ModalityDropout
 from plait.types import Batch
@@ -39,3 +40,10 @@ def test_what_is_absent_stays_absent() -> None:
     batch.inputs.present["state"][:20] = False
     (hidden,) = ModalityDropout(Source(batch), probability=0.1, seed=0).stream(0, 1)
     assert not hidden.inputs.present["state"][:20].any() and hidden.inputs.present["state"][20:].any()
+
+
+def test_what_is_hidden_is_hidden_in_all_moments_of_a_window() -> None:
+    batch = random_batch(small_policy(memory=RecurrentConfig(steps=3)), rows=40)
+    (hidden,) = ModalityDropout(Source(batch), probability=0.5, seed=0).stream(0, 1)
+    flags = hidden.inputs.present["state"].view(40, 3)
+    assert (flags == flags[:, :1]).all() and 0 < flags[:, 0].sum() < 40

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from plait.encoders.language import LstmConfig
+from plait.encoders.language import HuggingFaceConfig, LstmConfig
 from plait.encoders.tokenizer import Tokenizer
 from plait.encoders.vision import PatchConfig
 from plait.fusion import CrossAttentionConfig
 from plait.heads import RegressionConfig
 from plait.policy import Policy, PolicyConfig
 from plait.train.initialise import initialise
-from policies import SPEC, small_policy
+from policies import SPEC, TEXT_MODEL, small_policy
 
 OTHER = replace(SPEC, cameras={"front": (32, 32), "top": (32, 32)}, actions=("x", "y", "z", "gripper"))
 
@@ -48,6 +48,50 @@ def test_word_vectors_go_by_their_word() -> None:
     index, other = policy.tokenizer.vocabulary, source.tokenizer.vocabulary
     assert torch.equal(mine[index["red"]], theirs[other["red"]])
     assert torch.equal(mine[index["lift"]], fresh[index["lift"]])
+
+
+def test_a_text_model_keeps_its_places_and_its_words() -> None:
+    """Its other embeddings have no row for each word."""
+    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
+    with torch.no_grad():
+        for parameter in source.encoder.language.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    initialise(policy, source)
+    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_text_model_keeps_its_places_and_its_words() -> None:
+    """Its other embeddings have no row for each word."""
+    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
+    with torch.no_grad():
+        for parameter in source.encoder.language.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    initialise(policy, source)
+    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_text_model_keeps_its_places_and_its_words() -> None:
+    """Its other embeddings have no row for each word."""
+    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
+    with torch.no_grad():
+        for parameter in source.encoder.language.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    initialise(policy, source)
+    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_text_model_keeps_its_places_and_its_words() -> None:
+    """Its other embeddings have no row for each word."""
+    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
+    with torch.no_grad():
+        for parameter in source.encoder.language.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    initialise(policy, source)
+    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
 def test_nothing_that_fits_is_an_error() -> None:

@@ -5,11 +5,37 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import plait
+from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.recipes import RECIPES
 from plait.train.policy import train
 
 DATASET = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_images"
+
+
+@pytest.mark.parametrize("memory", [RecurrentConfig(steps=3), MemoryAttentionConfig(steps=3)], ids=str)
+def test_a_policy_with_memory_trains_and_resumes_exactly(tmp_path: Path, memory: Memory) -> None:
+    recipe, dataset = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d")
+    policy = replace(recipe.policy, image_size=16, memory=memory)
+    config = replace(recipe.train, steps=4, batch_size=8, checkpoint_every=2, warmup_steps=1, modality_dropout=0.2)
+    whole = train(policy, config, dataset, tmp_path / "whole")
+    shutil.rmtree(shutil.copytree(whole, tmp_path / "run") / "checkpoints/00000004")
+    resumed, straight = (plait.load(train(policy, config, dataset, tmp_path / name)) for name in ("run", "whole"))
+    assert resumed.config.memory == memory and resumed.moments == 3
+    assert all(map(torch.equal, resumed.state_dict().values(), straight.state_dict().values()))
+    before = dict(plait.load(whole / "checkpoints/00000002").memory.named_parameters())
+    assert all(not torch.equal(value, before[name]) for name, value in straight.memory.named_parameters())
+
+
+def test_the_moments_of_a_window_are_execute_steps_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, dataset, sources = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d"), []
+    monkeypatch.setattr("plait.train.policy.fit", lambda model, source, config, run: sources.append(source))
+    policy, config = replace(recipe.policy, image_size=16, execute=3), replace(recipe.train, batch_size=8)
+    for memory in (None, RecurrentConfig(steps=5)):
+        train(replace(policy, memory=memory), config, dataset, tmp_path / str(memory is None))
+    assert [(source.moments, source.stride) for source in sources] == [(1, 3), (5, 3)]
 
 
 def test_a_batch_that_is_larger_than_the_data_is_refused(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from plait.config import members, unknown
 
 @dataclass(frozen=True)
 class List(Verb):
-    """List what there is: envs, encoders, fusions, heads or recipes."""
+    """List what there is: envs, encoders, fusions, memories, heads or recipes."""
 
     what: Positional[str] = "all"
-    """envs, encoders, fusions, heads, recipes, or all."""
+    """envs, encoders, fusions, memories, heads, recipes, or all."""
 
     def run(self) -> None:
         named = self.what if self.what in ("all", *CATALOGUE) else f"{self.what}s"  # one fusion, two fusions
@@ -48,6 +48,12 @@ def _fusions() -> Iterator[tuple[str, str]]:
     return _parts("fusion", Fusion)
 
 
+def _memories() -> Iterator[tuple[str, str]]:
+    from plait.memory import Memory
+
+    return _parts("memory", Memory)
+
+
 def _heads() -> Iterator[tuple[str, str]]:
     from plait.heads import Head
 
@@ -71,6 +77,7 @@ CATALOGUE: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "envs": _environments,
     "encoders": _encoders,
     "fusions": _fusions,
+    "memories": _memories,
     "heads": _heads,
     "recipes": _recipes,
 }

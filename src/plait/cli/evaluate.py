@@ -35,6 +35,8 @@ class Eval(Verb):
     """What the policy is told; exchanged = another object of the same scene."""
     execute: int | None = None
     """Control steps between two predictions; the policy's own value when left out."""
+    ensemble: float | None = None
+    """Predict at every step and average what overlaps: decay of the weights, such as 0.01 (older ones weigh more)."""
     seed: int = 0
     """Chooses the scenes; training never sees any of them."""
     workers: int | None = None
@@ -44,7 +46,7 @@ class Eval(Verb):
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
     out: str | None = None
-    """Folder for eval.json and videos; CHECKPOINT/eval/INSTRUCTIONS-ENV_ARGS (or .../dataset) when left out."""
+    """Folder for eval.json and videos; named after the options, below CHECKPOINT/eval, when left out."""
 
     def run(self) -> None:
         from plait import checkpoint
@@ -61,10 +63,13 @@ class Eval(Verb):
             self._open_loop(policy, out, self.dataset)
 
     def _name(self) -> str:
-        """Of the report's folder: evaluations of different scenes or words do not replace each other."""
+        """Of the report's folder: evaluations of different scenes, words or control do not replace each other."""
         if self.dataset is not None:
             return "dataset"
-        return "-".join([self.instructions, *(re.sub(r"[^\w.,=+-]", "_", word) for word in sorted(self.env_args))])
+        control = {"execute": self.execute, "ensemble": self.ensemble}
+        changed = [f"{name}={value}" for name, value in control.items() if value is not None]
+        words = [re.sub(r"[^\w.,=+-]", "_", word) for word in sorted(self.env_args)]
+        return "-".join([self.instructions, *changed, *words])
 
     def _closed_loop(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
@@ -79,6 +84,7 @@ class Eval(Verb):
             seed=self.seed,
             instructions=self.instructions,
             execute=self.execute,
+            ensemble=self.ensemble,
             workers=self.workers,
             videos=self.videos,
             out=out,

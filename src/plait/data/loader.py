@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ class Loader:
         cameras: which to read; None reads all.
         cache: decode all images once into a memory-mapped file (when it fits); False decodes them at each access.
         prefetch: how many batches ``stream`` prepares ahead.
+        moments: what the policy sees of each sample: the frame itself and those 1, 2, ... times ``stride`` before it,
+            from its episode alone. ``Inputs.window`` tells which there are; the first frame stands in for the others.
+        stride: frames between two moments.
 
     Raises:
         ValueError: a camera that the dataset lacks, or sizes that make no sense.
@@ -52,17 +56,22 @@ class Loader:
         cameras: list[str] | None = None,
         cache: bool = True,
         prefetch: int = 4,
+        moments: int = 1,
+        stride: int = 1,
     ) -> None:
-        if min(horizon, batch_size, *size) < 1:
-            raise ValueError(f"horizon {horizon}, batch_size {batch_size}, size {size}: each must be at least 1")
+        if min(horizon, batch_size, *size, moments, stride) < 1:
+            numbers = f"horizon {horizon}, batch_size {batch_size}, size {size}, moments {moments}, stride {stride}"
+            raise ValueError(f"{numbers}: each must be at least 1")
         self.cameras = list(dataset.spec.cameras) if cameras is None else cameras
         for camera in self.cameras:
             if camera not in dataset.spec.cameras:
                 raise unknown("camera", camera, dataset.spec.cameras)
         self.dataset, self.prepare, self.horizon, self.batch_size = dataset, prepare, horizon, batch_size
         self.seed, self.augment, self.prefetch = seed, augment, prefetch
+        self.moments, self.stride = moments, stride
         self.images = Images(dataset, self.cameras, size, cache)
         self.held_out = held_out(len(dataset.episodes), validation)
+        self._starts = torch.tensor([row.start for row in dataset.episodes])[dataset.episode_index]
         self._ends = torch.tensor([row.start + row.length for row in dataset.episodes])[dataset.episode_index]
         held = np.isin(dataset.episode_index.numpy(), self.held_out)
         self.frames, self.validation_frames = np.flatnonzero(~held), np.flatnonzero(held)
@@ -143,17 +152,32 @@ class Loader:
 
     def _load(self, indices: np.ndarray, generator: torch.Generator | None) -> Batch:
         frames = torch.from_numpy(indices)
+        inputs = self._inputs(frames, generator)
+        rows = frames.to(self._action.device)
+        keyframe, known = (None if column is None else column[rows] for column in (self._keyframe, self._keyframe_mask))
+        action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
+        return Batch(inputs, action, mask, keyframe, known)
+
+    def _inputs(self, samples: Int[Tensor, " b"], generator: torch.Generator | None) -> Inputs:
+        """What the policy sees at each sample's moments, in one row per moment."""
+        frames, window = windows(samples, self._starts[samples], self.moments, self.stride)
         images = {camera: self.images.read(camera, frames) for camera in self.cameras}
         if self.augment and generator is not None:
             images = {camera: self.augment(pixels, generator) for camera, pixels in images.items()}
         words = [self.dataset.tasks[task] for task in self.dataset.task_index[frames].tolist()]
-        rows = frames.to(self._action.device)
-        state, keyframe, known = (
-            None if column is None else column[rows] for column in (self._state, self._keyframe, self._keyframe_mask)
-        )
-        action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
+        state = None if self._state is None else self._state[frames.to(self._state.device)]
         inputs = self.prepare(Observation(images, state, words))
-        return Batch(inputs, action, mask, keyframe, known)
+        return inputs if self.moments == 1 else replace(inputs, window=window)
+
+
+def windows(
+    samples: Int[Tensor, " b"], starts: Int[Tensor, " b"], moments: int, stride: int
+) -> tuple[Int[Tensor, " n"], Bool[Tensor, "b moments"]]:
+    """The frames ``stride`` apart that end at each sample, the oldest first; before the episode's start, its first
+    frame and a mask of False.
+    """
+    wanted = samples[:, None] - stride * torch.arange(moments - 1, -1, -1)
+    return torch.maximum(wanted, starts[:, None]).flatten(), wanted >= starts[:, None]
 
 
 def _received(batch: Batch, event: torch.cuda.Event | None) -> Batch:

@@ -45,7 +45,17 @@ def openloop(
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     refuse_misfit(policy.spec.differences(data.spec, "the policy", "the dataset"), f"dataset {data.path}")
     size = (policy.config.image_size, policy.config.image_size)
-    loader = Loader(data, policy.prepare, policy.horizon, batch_size, size, validation=validation, cache=False)
+    loader = Loader(
+        data,
+        policy.prepare,
+        policy.horizon,
+        batch_size,
+        size,
+        validation=validation,
+        cache=False,
+        moments=policy.moments,
+        stride=policy.config.execute,
+    )
     if not len(loader.validation_frames):
         raise ValueError(f"{data.path}: no episode of {len(data.episodes)} is held out; at least 2 episodes are needed")
     errors, mask = _errors(policy.eval(), loader)

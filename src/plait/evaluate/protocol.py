@@ -80,6 +80,7 @@ def protocol(
         "rate": spec.rate,
         "horizon": _horizon(env),
         "execute": controller.execute,
+        "ensemble": controller.ensemble,
         "action_horizon": policy.horizon,
         "seed": seed,
         "episode_seeds": f"2**30 + (seed * {EPISODES_PER_SEED} + episode) % 2**30; recording uses seeds below 2**30",

@@ -34,6 +34,7 @@ def evaluate(
     seed: int = 0,
     instructions: str = "normal",
     execute: int | None = None,
+    ensemble: float | None = None,
     slots: int = SLOTS,
     workers: int | None = None,
     videos: int = 0,
@@ -54,6 +55,7 @@ def evaluate(
         instructions: ``"normal"``, ``"exchanged"`` (for another object of the same scene), ``"absent"``,
             ``"paraphrase"`` or ``"unknown_words"``.
         execute: control steps between two predictions; the policy's own value when omitted.
+        ensemble: predict at every step and average what overlaps, with this decay of weights (``control.Ensemble``).
         slots, workers: environments that are stepped together, the policy's batch; and in how many processes, one per
             processor when omitted.
         videos, video_format: how many episodes are filmed, up to half of them failures, as ``"mp4"`` or ``"webp"``.
@@ -69,7 +71,7 @@ def evaluate(
         RuntimeError: an environment failed or a worker died.
     """
     scenes = Scenes(env, _seeds(seed, episodes), env_args or {}, instructions)
-    controller = Controller(policy, min(slots, episodes), execute)
+    controller = Controller(policy, min(slots, episodes), execute, ensemble)
     with Bar(title, episodes, "episodes", quiet=quiet) as bar:
         finished, result = _run(controller, scenes, seed, workers, checkpoint, bar)
     if out is not None:
@@ -97,7 +99,8 @@ def _run(
         described = protocol(controller, scenes, probe, spec, seed, checkpoint)
         start = time.perf_counter()
         with Pool(scenes, probe, controller.rows, controller.execute, workers) as pool:
-            finished, partial = _collect(rollouts(controller.plan, pool, seed), bar)
+            plan = lambda observation: controller.plan(observation, reset=pool.fresh)  # noqa: E731
+            finished, partial = _collect(rollouts(plan, pool, seed), bar)
         return finished, report(finished, described, time.perf_counter() - start, partial)
     finally:
         probe.close()

@@ -12,7 +12,8 @@ SMALLEST_STD = 1e-4  # below this an entry is constant in the data; dividing by 
 class Normaliser(nn.Module):
     """Standardises the last axis with a dataset's mean and standard deviation, held in buffers.
 
-    An entry that never changes in the dataset is only centred.
+    An entry that never changes in the dataset is only centred, and what is predicted of it becomes its constant: the
+    error of a network, or what is left of a sampler's noise, must not move a robot that always stood still there.
     """
 
     mean: Tensor
@@ -21,7 +22,7 @@ class Normaliser(nn.Module):
     def __init__(self, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]):
         super().__init__()
         self.register_buffer("mean", mean.float().clone())
-        self.register_buffer("std", torch.where(std < SMALLEST_STD, 1.0, std.float()))
+        self.register_buffer("std", std.float().clone())
 
     @classmethod
     def identity(cls, dim: int) -> "Normaliser":
@@ -32,7 +33,7 @@ class Normaliser(nn.Module):
         return Normaliser(self.mean[list(entries)], self.std[list(entries)])
 
     def normalise(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        return (x - self.mean) / self.std
+        return (x - self.mean) / torch.where(self.std < SMALLEST_STD, 1.0, self.std)
 
     def denormalise(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         return x * self.std + self.mean

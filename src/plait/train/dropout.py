@@ -32,5 +32,6 @@ class ModalityDropout:
         present = {}
         for name, flags in sorted(batch.inputs.present.items()):
             kept = torch.rand(len(batch), generator=generator) >= self.probability
+            kept = kept.repeat_interleave(len(flags) // len(batch))  # in all moments of a window
             present[name] = flags if name == INSTRUCTION else flags & kept
         return replace(batch, inputs=replace(batch.inputs, present=present))

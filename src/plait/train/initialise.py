@@ -23,7 +23,8 @@ def initialise(policy: Policy, source: Policy) -> str:
         ValueError: nothing fits.
     """
     mine, theirs = _weights(policy), _weights(source)
-    words = {name for name in _word_tables(policy) if name in theirs and mine[name].shape[1] == theirs[name].shape[1]}
+    tables = _word_tables(policy) & _word_tables(source)
+    words = {name for name in tables if mine[name].shape[1] == theirs[name].shape[1]}
     fits = {name for name in mine if name in theirs and mine[name].shape == theirs[name].shape} | words
     if not fits:
         raise ValueError("init: no tensor of the checkpoint fits this policy; choose the parts it was made with.")
@@ -44,9 +45,11 @@ def _weights(policy: Policy) -> dict[str, Tensor]:
     return {name: value for name, value in policy.state_dict().items() if not name.startswith(DATA)}
 
 
-def _word_tables(policy: Policy) -> list[str]:
+def _word_tables(policy: Policy) -> set[str]:
+    """The embeddings with a row for each word; a text model also has some for places and the like."""
     modules = policy.encoder.language.named_modules(prefix="encoder.language")
-    return [f"{name}.weight" for name, module in modules if isinstance(module, nn.Embedding)]
+    embeddings = {f"{name}.weight": module for name, module in modules if isinstance(module, nn.Embedding)}
+    return {name for name, each in embeddings.items() if each.num_embeddings == len(policy.tokenizer.vocabulary)}
 
 
 def _copy_words(mine: Tensor, vocabulary: dict[str, int], theirs: Tensor, source: dict[str, int]) -> None:

@@ -21,14 +21,18 @@ from plait.train.run import Run, checkpoints
 
 
 def train(
-    policy: PolicyConfig, config: TrainConfig, dataset: Path | str, out: Path | str, init: Path | str | None = None
+    policy: PolicyConfig,
+    config: TrainConfig,
+    dataset: Dataset | Path | str,
+    out: Path | str,
+    init: Path | str | None = None,
 ) -> Path:
     """Train a policy on a dataset; the same call on the same folder continues where it stopped.
 
     Args:
         policy: what to train.
         config: how to train it.
-        dataset: folder of a LeRobotDataset v3.
+        dataset: a LeRobotDataset v3, or its folder.
         out: the run's folder.
         init: checkpoint to start from; what does not fit is named on standard error.
 
@@ -39,7 +43,7 @@ def train(
         ValueError: a dataset, checkpoint or run folder that does not fit; the message says what to change.
         KeyboardInterrupt: interrupted, after a checkpoint was written.
     """
-    data, out = Dataset.open(dataset), Path(out)
+    data, out = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset), Path(out)
     torch.manual_seed(config.seed)
     model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
     if init is not None and not checkpoints(out):
@@ -52,6 +56,7 @@ def train(
 def _source(data: Dataset, model: Any, config: TrainConfig) -> Source:
     size = (model.config.image_size, model.config.image_size)
     numbers = {"seed": config.seed, "augment": config.augment, "validation": config.val_fraction}
+    numbers |= {"moments": model.moments, "stride": model.config.execute}
     loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
     if config.batch_size > len(loader.frames):
         raise ValueError(

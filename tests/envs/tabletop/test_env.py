@@ -1,3 +1,5 @@
+import hashlib
+import json
 import warnings
 
 import gymnasium
@@ -6,10 +8,17 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from plait import envs
-from plait.envs.tabletop.env import HELD, INSTRUCTIONS, Tabletop
-from plait.envs.tabletop.tasks import FAMILIES, HORIZONS
-from plait.envs.tabletop.vocabulary import VOCABULARIES
+from plait.envs.tabletop.env import FLASH, HELD, INSTRUCTIONS, Tabletop
+from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, MIXED
+from plait.envs.tabletop.vocabulary import COLOURS, VOCABULARIES
 
+SCENES = {  # a recording that is continued, or an evaluation that is repeated, must find the scenes that it had
+    "pick": "78ebbf5e879ebea5",
+    "place": "efda824bd1c50cc2",
+    "push": "14d60bfb3c2bfb3c",
+    "stack": "c4f1c0a603ed8dd0",
+    "mixed": "6f497cde77983649",
+}
 RANDOM = np.random.default_rng(0).uniform(-1, 1, (12, 7)).astype(np.float32)
 
 
@@ -50,6 +59,20 @@ def test_other_seeds_are_other_scenes():
     assert not _same(env.reset(seed=0)[0], env.reset(seed=1)[0])
 
 
+@pytest.mark.parametrize("family", SCENES)
+def test_a_seed_is_the_same_scene_and_sentence_for_ever(family):
+    seen = []
+    for vocabulary, combinations, language in (("small", "seen", "en"), ("large", "unseen", "mixed")):
+        env = Tabletop(family, vocabulary, combinations, language, cameras=())
+        for seed in range(10):
+            for instruction in ("normal", "exchanged"):
+                info = env.reset(seed=seed, options={"instruction": instruction})[1]
+                layout = env._task.layout
+                numbers = np.concatenate([layout.places.flatten(), layout.yaws, layout.hand]).round(6).tolist()
+                seen.append([info["task"], info["target"], layout.names, numbers])
+    assert hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16] == SCENES[family]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_instruction_never_changes_the_scene(family):
     results = {}
@@ -64,7 +87,9 @@ def test_the_instruction_never_changes_the_scene(family):
         assert (other["target"] == info["target"]) == (name != "exchanged")
     sentences = {name: other["task"] for name, (_, other, _) in results.items()}
     assert sentences["absent"] == "" and len(set(sentences.values())) == len(sentences)
-    assert info["first_named"] in sentences["normal"] and results["exchanged"][1]["target"] in sentences["exchanged"]
+    named = slice(1, None) if family == "recall" else slice(None)  # the colour is shown, not said
+    for name, target in (("normal", info["first_named"]), ("exchanged", results["exchanged"][1]["target"])):
+        assert " ".join(target.split()[named]) in sentences[name]
 
 
 def test_info_tells_what_happened():
@@ -90,7 +115,7 @@ def test_it_is_truncated_at_the_horizon(family):
         _, reward, terminated, truncated, info = env.step(np.zeros(7))
         steps += 1
         assert reward == 0.0 and not terminated and not info["is_success"]
-    assert steps == HORIZONS[family]
+    assert steps == HORIZONS[family] + (FLASH if family == "recall" else 0) == env.horizon
 
 
 def test_advance_is_that_many_steps():
@@ -146,6 +171,52 @@ def test_the_embodiment_is_what_is_observed():
     assert set(observation) == {"observation.images.wrist", "observation.state"}
     assert observation["observation.state"].shape == (len(env.embodiment.state),)
     assert env.action_space.shape == (len(env.embodiment.actions),)
+
+
+def test_the_lamp_shows_the_targets_colour_and_goes_dark():
+    env = Tabletop("recall", cameras="front", quality="fast")
+    for seed in range(5):
+        pictures = [env.reset(seed=seed)[0], *(env.step(np.zeros(7))[0] for _ in range(FLASH + 2))]
+        lamps = [picture["observation.images.front"][7:11, 7:12].reshape(-1, 3).mean(axis=0) for picture in pictures]
+        assert all(lamp.max() > 150 for lamp in lamps[:FLASH]) and all(lamp.max() < 60 for lamp in lamps[FLASH:])
+        meant = COLOURS[env.reset(seed=seed)[1]["target"].split()[0]].rgb
+        assert np.argmax(lamps[0]) == np.argmax(meant)
+
+
+@pytest.mark.parametrize("family", MIXED)
+def test_only_recall_has_a_lamp(family):
+    assert Tabletop(family, cameras=()).reset(seed=0) and not Tabletop(family)._scene.lit
+    picture = Tabletop(family, cameras="front").reset(seed=0)[0]["observation.images.front"]
+    assert np.ptp(picture[4:8, 5:14], axis=(0, 1)).max() == 0  # nothing but the wall
+
+
+def test_no_hand_can_note_what_the_lamp_shows():
+    """What is done in the light is without effect, so that a policy that remembers nothing is at chance."""
+    moved, still = Tabletop("recall"), Tabletop("recall")
+    moved.reset(seed=1)
+    still.reset(seed=1)
+    for k in (3, FLASH - 3):
+        after = moved.advance(np.ones((k, 7)))[0], still.advance(np.zeros((k, 7)))[0]
+        assert _same(*after)
+    assert not _same(moved.step(np.ones(7))[0], still.step(np.zeros(7))[0])
+
+
+def test_a_chunk_that_begins_in_the_light_ends_in_the_dark():
+    one, many = Tabletop("recall"), Tabletop("recall")
+    one.reset(seed=1)
+    many.reset(seed=1)
+    result = [one.step(action) for action in RANDOM[: FLASH + 3]][-1]
+    assert _same(result[0], many.advance(RANDOM[: FLASH + 3])[0])
+
+
+def test_the_flash_can_be_longer():
+    env = envs.make("tabletop", family="recall", flash=12, cameras=()).unwrapped
+    assert isinstance(env, Tabletop) and env.horizon == HORIZONS["recall"] + 12
+    env.reset(seed=0)
+    lit = [env._scene.lit, *(env.step(np.zeros(7)) and env._scene.lit for _ in range(14))]
+    assert lit == [True] * 12 + [False] * 3
+    with pytest.raises(ValueError, match="flash: 0 is not a number of control steps; at least 1"):
+        Tabletop(flash=0)
 
 
 def test_no_picture_is_drawn_without_cameras(monkeypatch):

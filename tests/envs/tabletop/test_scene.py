@@ -1,10 +1,16 @@
-from dataclasses import replace
+# pyright: reportAttributeAccessIssue=false
 
+import re
+from dataclasses import replace
+from importlib.resources import files
+
+import mujoco
 import numpy as np
 import pytest
 
-from plait.envs.tabletop.scene import OPEN, STEP, TILT, TURN, Layout, Scene
-from plait.envs.tabletop.vocabulary import SHAPES
+from plait.envs.rendering import Renderer
+from plait.envs.tabletop.scene import OPEN, STEP, SUBSTEPS, TILT, TURN, Layout, Scene
+from plait.envs.tabletop.vocabulary import COLOURS, SHAPES
 
 PLACES = np.array([[-0.1, 0.08], [0.1, 0.08], [-0.1, -0.08], [0.1, -0.08]])
 
@@ -100,10 +106,44 @@ def test_leaving_out_an_absent_bowl_changes_no_picture():
     scene, layout = Scene(), _layout("cube", "ball", "cylinder", "cube")
     scene.arrange(layout)
     without = scene.draw({"front": (64, 64)}, "fast")["front"]
-    assert (scene.model.geom_group != 0).sum() == 17
-    scene.model.geom_group[:] = 0
+    assert (scene.model.geom_group[scene._bowl] != 0).sum() == 17
+    scene.model.geom_group[scene._bowl] = 0
     np.testing.assert_array_equal(scene.draw({"front": (64, 64)}, "fast")["front"], without)
     scene.arrange(replace(layout, bowl=np.zeros(2)))
     assert (scene.draw({"front": (64, 64)}, "fast")["front"] != without).any()
     scene.arrange(layout)
     np.testing.assert_array_equal(scene.draw({"front": (64, 64)}, "fast")["front"], without)
+
+
+def test_an_absent_lamp_changes_neither_physics_nor_pictures(scene: Scene):
+    """Scenes without one are the same, bit for bit, as those of a model that never had one."""
+    text = files("plait.envs.tabletop").joinpath("scene.xml").read_text()
+    model = mujoco.MjModel.from_xml_string(re.sub(r'<body name="lamp".*?</body>', "", text, flags=re.DOTALL))
+    data = mujoco.MjData(model)
+    assert model.ngeom == scene.model.ngeom - 2
+    for name in ("geom_type", "geom_size", "geom_rbound", "geom_aabb", "geom_rgba", "geom_group"):
+        getattr(model, name)[:] = getattr(scene.model, name)[: model.ngeom]
+    for name in ("qpos", "mocap_pos", "ctrl"):
+        getattr(data, name)[:] = getattr(scene.data, name)
+    mujoco.mj_forward(model, data)
+    for action in np.random.default_rng(0).uniform(-1, 1, (40, 7)) - [0, 0, 0.5, 0, 0, 0, 0]:
+        scene.step(action)
+        data.mocap_pos[:], data.mocap_quat[:] = scene.data.mocap_pos, scene.data.mocap_quat
+        data.ctrl[:] = scene.data.ctrl
+        mujoco.mj_step(model, data, SUBSTEPS)
+        assert np.array_equal(scene.data.qpos, data.qpos)
+    cameras = {"front": (64, 64), "wrist": (64, 64)}
+    reference, drawn = Renderer(model).render(model, data, cameras), scene.draw(cameras, "fast")
+    assert all(np.array_equal(reference[camera], drawn[camera]) for camera in cameras)
+
+
+def test_the_lamp_touches_nothing_and_no_colour_looks_like_another(scene: Scene):
+    scene.arrange(replace(_layout("cube", "ball", "cylinder", "cube"), lamp="red"))
+    assert not scene.model.geom_contype[scene._lamp].any() and not scene.model.geom_conaffinity[scene._lamp].any()
+    shown = []
+    for colour in (*COLOURS, None):
+        scene.light(colour)
+        assert scene.lit == (colour is not None)
+        shown.append(scene.draw({"front": (64, 64)}, "fast")["front"][7:11, 7:12].reshape(-1, 3).mean(axis=0))
+    gaps = np.abs(np.array(shown)[:, None] - np.array(shown)[None]).max(axis=-1) + 255 * np.eye(len(shown))
+    assert gaps.min() > 60

@@ -9,6 +9,7 @@ from plait.envs.tabletop.tasks import (
     DIRECTIONS,
     FAMILIES,
     FEWEST,
+    MIXED,
     SPACING,
     Goal,
     Task,
@@ -68,9 +69,20 @@ def test_the_exchanged_goal_is_about_another_object_of_the_same_scene(family: st
             assert (goal.reference, goal.where) == (other.reference, other.where)
 
 
+def test_recall_asks_for_the_one_object_of_the_shown_colour_and_the_named_shape():
+    for task in _samples(30, "recall"):
+        pairs, target = task.layout.pairs, task.goal.target
+        assert task.layout.lamp == pairs[target][0]
+        assert [i for i, pair in enumerate(pairs) if pair == (task.layout.lamp, pairs[target][1])] == [target]
+        assert sum(shape == pairs[target][1] for _, shape in pairs) == 2  # chance is one in two
+        other = pairs[task.exchanged.target]
+        assert other[0] == task.layout.lamp and other[1] != pairs[target][1]  # the same lamp, another shape
+    assert all(task.layout.lamp is None for task in _samples(20, *MIXED))
+
+
 def test_mixed_scenes_all_have_a_bowl():
-    tasks = _samples(40, *FAMILIES)
-    assert {task.family for task in tasks} == set(FAMILIES)
+    tasks = _samples(40, *MIXED)
+    assert {task.family for task in tasks} == set(FAMILIES) - {"recall"}
     assert all(task.layout.bowl is not None for task in tasks)
 
 
@@ -113,8 +125,9 @@ def test_left_of_is_left_in_the_front_picture(scene: Scene):
     assert destination(scene, task.layout, task.goal)[0] < task.layout.places[task.goal.reference, 0]
 
 
-def test_pick_is_held_in_the_air(scene: Scene):
-    task = _samples(1, "pick")[0]
+@pytest.mark.parametrize("family", ["pick", "recall"])
+def test_pick_is_held_in_the_air(scene: Scene, family: str):
+    task = _samples(1, family)[0]
     scene.arrange(task.layout)
     target = task.goal.target
     _move(scene, target, scene.place(target) + np.array([0, 0, 0.05]))

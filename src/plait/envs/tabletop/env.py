@@ -12,8 +12,8 @@ from plait.config import unknown
 from plait.envs.rendering import QUALITIES, settings
 from plait.envs.tabletop.experts import Expert
 from plait.envs.tabletop.instructions import LANGUAGES, sentences
-from plait.envs.tabletop.scene import OBJECTS, RATE, Scene
-from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, sample, succeeded
+from plait.envs.tabletop.scene import OBJECTS, RATE, STILL, Scene
+from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, MIXED, sample, succeeded
 from plait.envs.tabletop.vocabulary import COMBINATIONS, VOCABULARIES
 from plait.spec import Spec
 
@@ -21,6 +21,7 @@ Result = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
 INSTRUCTIONS = ("normal", "exchanged", "absent", "paraphrase", "unknown_words")
 CAMERAS = ("front", "wrist")
 VIDEO_SIZE = (480, 640)  # (height, width)
+FLASH = 8  # control steps: twice as long as a policy of default settings executes between two looks
 HELD = 2  # control steps in a row for which the goal must be met
 
 
@@ -29,7 +30,8 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     Action, 7 numbers in [-1, 1]: movement along x, y, z (1 = 10 mm), rotation about x, y, z (1 = 0.1 rad), gripper
     (positive closes). State: position (m), axis-angle (rad), two fingers (m, 0 = closed). 10 steps per second.
-    An episode ends at success (reward 1) or at its family's horizon.
+    An episode ends at success (reward 1) or at its family's horizon. In ``recall``, a lamp shows a colour at first; the
+    hand stays where it is until the lamp is dark, whatever the action, so that its pose cannot tell the colour later.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": int(RATE)}  # noqa: RUF012
@@ -44,10 +46,11 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         size: int | Sequence[int] = 64,
         quality: str = "fast",
         render_mode: str | None = "rgb_array",
+        flash: int = FLASH,
     ) -> None:
         """
         Args:
-            family: what is asked for; ``"mixed"`` draws one of the others in each episode.
+            family: what is asked for; ``"mixed"`` draws pick, place, push or stack in each episode.
             vocabulary: ``"small"`` (4 colours x 3 shapes), ``"medium"`` (6 x 3) or ``"large"`` (8 x 5).
             combinations: ``"seen"``: no held-out pair of colour and shape is in the scene; ``"unseen"``: the target is
                 one; ``"all"``: any.
@@ -55,6 +58,8 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             cameras: some of ``"front"`` and ``"wrist"``; none for the state alone.
             size: of the pictures in pixels, (height, width) or one number for both.
             quality: ``"full"`` adds shadows and smooth edges, and takes about ten times as long.
+            flash: control steps for which the lamp of ``"recall"`` shows a colour; a multiple of those that a policy
+                executes between two looks, so that it looks in the light, then in the dark.
 
         Raises:
             ValueError: a value that is not among these.
@@ -71,11 +76,13 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         ):
             if value not in options:
                 raise unknown(what, value, options)
-        self.render_mode = render_mode
+        if not isinstance(flash, int) or flash < 1:
+            raise ValueError(f"flash: {flash!r} is not a number of control steps; at least 1")
+        self.render_mode, self._flash = render_mode, flash
         self.embodiment = _embodiment(cameras, _pixels(size))
         self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
         self.observation_space = _observation_space(self.embodiment)
-        self._families = tuple(FAMILIES) if family == "mixed" else (family,)
+        self._families = MIXED if family == "mixed" else (family,)
         self._vocabulary = VOCABULARIES[vocabulary]
         self._combinations, self._language, self._quality = combinations, language, quality
         self._scene = Scene()
@@ -83,7 +90,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     @property
     def horizon(self) -> int | dict[str, int]:
         """Control steps after which an episode ends; of each family where they are mixed."""
-        steps = {family: HORIZONS[family] for family in self._families}
+        steps = {family: self._limit(family) for family in self._families}
         return steps if len(steps) > 1 else steps[self._families[0]]
 
     @property
@@ -134,7 +141,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise ValueError(f"actions of shape {actions.shape}: expected k times 7 finite numbers, each in [-1, 1]")
         executed = 0
         for action in np.clip(actions, -1.0, 1.0):
-            self._scene.step(action)
+            self._scene.step(STILL if self._scene.lit else action)
             self._watch()
             executed += 1
             if self._is_success or self._is_late:
@@ -156,7 +163,10 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def _is_late(self) -> bool:
-        return self._steps >= HORIZONS[self._task.family]
+        return self._steps >= self._limit(self._task.family)
+
+    def _limit(self, family: str) -> int:
+        return HORIZONS[family] + (self._flash if family == "recall" else 0)
 
     def _watch(self) -> None:
         """Keep the record of this control step: what was touched, lifted and moved so far, and the phase."""
@@ -174,6 +184,8 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         else:
             self._phase = "release" if self._seen["moved"] else "approach"
         self._steps += 1
+        if self._steps == self._flash:
+            self._scene.light(None)
         done = succeeded(self._scene, self._task.layout, self._goal, touched)
         self._achieved = self._achieved + 1 if done else 0
 

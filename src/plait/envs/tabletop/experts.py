@@ -1,12 +1,13 @@
 """Scripted demonstrations. Each action follows from where things are now, never from a counter or a memory:
 
-a policy that sees the hand, the fingers and the objects can tell which part of the movement comes next.
+a policy that sees the hand, the fingers and the objects can tell which part of the movement comes next. (The expert of
+``recall`` knows its target, which a policy has to remember.)
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.envs.tabletop.scene import OPEN, STEP, Layout, Scene, Vector
+from plait.envs.tabletop.scene import OPEN, STEP, STILL, Layout, Scene, Vector
 from plait.envs.tabletop.tasks import DIRECTIONS, Goal, destination
 
 HOVER = 0.075  # m, the hand's height at which open fingers pass above everything
@@ -28,6 +29,8 @@ class Expert:
 
     def action(self) -> NDArray[np.float32]:
         """``[7]`` in [-1, 1]; x, y and z with Gaussian noise where the expert was made with ``noise``."""
+        if self._scene.lit:
+            return STILL.astype(np.float32)
         point, close = self._push() if self._goal.kind == "push" else self._grasp()
         movement = np.clip((point - self._scene.hand) / STEP, -1, 1)
         movement = np.clip(movement + self._noise * self._rng.standard_normal(3), -1, 1)
@@ -39,7 +42,7 @@ class Expert:
         grip = target + self._grip * UP
         gap = np.abs(scene.hand - grip)
         closing = scene.fingers.min() < OPEN - 0.003
-        if self._goal.kind != "pick" and self._arrived(target):
+        if not self._goal.lifts and self._arrived(target):
             return scene.hand + STEP * UP, False
         if np.linalg.norm(gap[:2]) > 0.014 or gap[2] > 0.012:
             return _descend(scene.hand, grip), False
@@ -47,7 +50,7 @@ class Expert:
             return grip, False
         if not closing or scene.finger_speed > 0.01:
             return scene.hand, True
-        return (scene.hand + STEP * UP, True) if self._goal.kind == "pick" else self._carry(target)
+        return (scene.hand + STEP * UP, True) if self._goal.lifts else self._carry(target)
 
     def _carry(self, target: Vector) -> tuple[Vector, bool]:
         """Up, across and down to the destination; the fingers open there."""

@@ -1,7 +1,8 @@
 """A small grammar: how people ask for something, in English and Korean, and how they ask in words of their own.
 
-In a template, ``{target}`` is the object to move, ``{reference}`` the one beside it, ``{where}`` a side or direction.
-Korean targets carry their particle: 을 after a consonant, 를 after a vowel.
+In a template, ``{target}`` is the object to move, ``{shape}`` what it is without its colour, ``{reference}`` the object
+beside it, ``{where}`` a side or direction. Korean targets and shapes carry their particle: 을 after a
+consonant, 를 after a vowel.
 """
 
 from dataclasses import dataclass
@@ -58,6 +59,26 @@ TEMPLATES = {
                 "raise the {target} off the table",
                 "could you get me the {target}",
                 "hold the {target} in the air",
+            ),
+        ),
+        "recall": Templates(
+            train=(
+                "pick up the {shape} of the colour that was shown",
+                "pick the {shape} with the colour of the lamp up",
+                "grab the {shape} of the colour that the lamp had",
+                "lift the {shape} that has the colour of the lamp",
+                "take the {shape} with the colour that was shown",
+                "please lift the {shape} of the colour that the lamp had",
+            ),
+            paraphrase=(
+                "please pick up the {shape} with the colour of the lamp",
+                "take the {shape} that has the colour of the lamp",
+                "grab the {shape} with the colour that was shown",
+            ),
+            unknown_words=(
+                "fetch the {shape} that matches the light",
+                "raise the {shape} in the colour from before",
+                "could you get me the {shape} you saw the colour of",
             ),
         ),
         "bowl": Templates(
@@ -140,6 +161,21 @@ TEMPLATES = {
             paraphrase=("{target} 좀 집어줘", "{target} 잡아서 집어 올려줘", "{target} 좀 잡아줘"),
             unknown_words=("{target} 위로 올려 주세요", "{target} 가져와", "{target} 손에 쥐어 봐"),
         ),
+        "recall": Templates(
+            train=(
+                "보여준 색의 {shape} 집어줘",
+                "램프가 보여준 색의 {shape} 집어줘",
+                "램프와 같은 색의 {shape} 들어줘",
+                "아까 보여준 색의 {shape} 잡아줘",
+                "램프와 같은 색의 {shape} 좀 들어 올려줘",
+            ),
+            paraphrase=(
+                "아까 램프가 보여준 색의 {shape} 들어줘",
+                "램프가 보여준 색의 {shape} 들어 올려줘",
+                "보여준 색의 {shape} 좀 잡아줘",
+            ),
+            unknown_words=("불빛과 똑같은 색깔의 {shape} 가져와", "방금 본 빛깔의 {shape} 위로 올려 주세요"),
+        ),
         "bowl": Templates(
             train=(
                 "{target} 그릇에 넣어줘",
@@ -193,17 +229,17 @@ def sentences(language: str, kind: str, wording: str, target: Pair, reference: P
 
     Args:
         language: ``"en"``, ``"ko"``, or ``"mixed"`` for both.
-        kind: of task: ``"pick"``, ``"bowl"``, ``"beside"``, ``"push"`` or ``"stack"``.
+        kind: of task: ``"pick"``, ``"recall"``, ``"bowl"``, ``"beside"``, ``"push"`` or ``"stack"``.
         wording: a field of ``Templates``.
         target, reference: (colour, shape).
         where: ``"left"``, ``"right"``, ``"front"`` or ``"behind"``; ignored where the kind has no direction.
     """
     result = []
     for tongue in ("en", "ko") if language == "mixed" else (language,):
-        name = _english if tongue == "en" else _korean
-        thing = name(target) if tongue == "en" else _object_marked(name(target))
+        name, marked = (_english, str) if tongue == "en" else (_korean, _object_marked)
         words = {
-            "target": thing,
+            "target": marked(name(target)),
+            "shape": marked(name(target).split()[-1]),
             "reference": name(reference) if reference else "",
             "where": WHERE[tongue].get(kind, {}).get(where, ""),
         }

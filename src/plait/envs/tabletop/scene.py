@@ -26,7 +26,9 @@ TURN = 0.1  # rad per control step, at most, about each axis
 TILT = 0.8  # rad, how far the hand may turn away from upright
 OPEN = 0.04  # m, each finger
 LOW, HIGH = np.array([-0.27, -0.22, 0.012]), np.array([0.27, 0.22, 0.26])  # where the hand may go
+STILL = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])  # the action that changes nothing, fingers open
 OBJECTS = 4
+DARK = (0.10, 0.10, 0.11)  # the lamp when it shows nothing
 HIDDEN = 3  # of MuJoCo's groups of geometry: the first that is not drawn (a bowl below the floor takes time as well)
 
 
@@ -40,6 +42,7 @@ class Layout:
         yaws: ``[4]``, their rotation about z.
         hand: ``[3]``, the point between the finger tips.
         bowl: ``[2]``, or None when there is no bowl.
+        lamp: the colour that the lamp shows at first, or None when there is no lamp.
     """
 
     pairs: list[Pair]
@@ -47,6 +50,7 @@ class Layout:
     yaws: Vector
     hand: Vector
     bowl: Vector | None = None
+    lamp: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -72,7 +76,8 @@ class Scene:
         owner = {geom: i for i, geom in enumerate(self._geoms)}
         self._owner = np.array([owner.get(geom, -1) for geom in range(self.model.ngeom)])
         fingers = [self.model.body(name).id for name in ("hand", "left_finger", "right_finger")]
-        self._bowl = self.model.geom_bodyid == self.model.body("bowl").id
+        self._bowl, self._lamp = (self.model.geom_bodyid == self.model.body(name).id for name in ("bowl", "lamp"))
+        self.lit = False
         self._is_hand = np.isin(self.model.geom_bodyid, fingers)
 
     def arrange(self, layout: Layout) -> None:
@@ -86,8 +91,15 @@ class Scene:
         self.data.joint("hand").qpos[:3] = self.data.mocap_pos[0] = layout.hand
         self.data.mocap_pos[1] = (0, 0, -1) if layout.bowl is None else (*layout.bowl, 0)
         self.model.geom_group[self._bowl] = 0 if layout.bowl is not None else HIDDEN
+        self.model.geom_group[self._lamp] = 0 if layout.lamp is not None else HIDDEN
+        self.light(layout.lamp)
         self.data.qpos[self._fingers] = self.data.ctrl[:] = OPEN
         self.forward()
+
+    def light(self, colour: str | None) -> None:
+        """Let the lamp show a colour, or none."""
+        self.lit = colour is not None
+        self.model.geom("lamp").rgba[:3] = DARK if colour is None else COLOURS[colour].rgb
 
     def forward(self) -> None:
         """Bring everything that follows from positions up to date."""

@@ -5,7 +5,7 @@ neither the target nor the reference can be told without the words.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -31,7 +31,14 @@ YAW = 0.35  # rad, objects are turned by at most this
 HAND = np.array([0.0, 0.0, 0.13])  # where it starts, +- 20 mm
 BESIDE = 0.09  # from the reference to the place beside it
 PUSHED = 0.06
-FEWEST = {"pick": 1, "bowl": 1, "beside": 3, "push": 2, "stack": 3}  # things that can be asked of each object
+FEWEST = {
+    "pick": 1,
+    "recall": 1,
+    "bowl": 1,
+    "beside": 3,
+    "push": 2,
+    "stack": 3,
+}  # things that can be asked of each object
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Goal:
     """What is asked for.
 
     Attributes:
-        kind: ``"pick"``, ``"bowl"``, ``"beside"``, ``"push"`` or ``"stack"``.
+        kind: ``"pick"``, ``"recall"``, ``"bowl"``, ``"beside"``, ``"push"`` or ``"stack"``.
         target: the index of the object to move.
         reference: the index of the object beside or below it, if any.
         where: a key of DIRECTIONS, or "".
@@ -49,6 +56,11 @@ class Goal:
     target: int
     reference: int | None = None
     where: str = ""
+
+    @property
+    def lifts(self) -> bool:
+        """Whether the target is to be held in the air, and nothing else."""
+        return self.kind in ("pick", "recall")
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,21 @@ class Task:
     exchanged: Goal
 
 
-FAMILIES = {"pick": ("pick",), "place": ("bowl", "beside"), "push": ("push",), "stack": ("stack",)}
-HORIZONS = {"pick": 60, "place": 100, "push": 80, "stack": 100}  # control steps
+FAMILIES = {
+    "pick": ("pick",),
+    "place": ("bowl", "beside"),
+    "push": ("push",),
+    "stack": ("stack",),
+    "recall": ("recall",),
+}
+MIXED = ("pick", "place", "push", "stack")  # the families of ``"mixed"``: those that ask for no memory
+HORIZONS = {
+    "pick": 60,
+    "place": 100,
+    "push": 80,
+    "stack": 100,
+    "recall": 60,
+}  # control steps, of ``recall`` in the dark
 
 
 def sample(rng: Generator, families: tuple[str, ...], vocabulary: Vocabulary, combinations: str) -> Task:
@@ -79,13 +104,16 @@ def sample(rng: Generator, families: tuple[str, ...], vocabulary: Vocabulary, co
     goal = options[target][rng.integers(len(options[target]))]
     others = [g for i in range(OBJECTS) if i != target for g in options[i]]
     alike = [g for g in others if (g.reference, g.where) == (goal.reference, goal.where)] or others
+    if family == "recall":
+        layout = replace(layout, lamp=pairs[target][0])
+        alike = [g for g in others if pairs[g.target][0] == layout.lamp]  # the lamp is part of the scene: another shape
     return Task(family, layout, goal, alike[rng.integers(len(alike))])
 
 
 def goals(layout: Layout, kind: str, target: int) -> Iterator[Goal]:
     """Everything of one kind that can be asked of one object in this scene."""
     others = [i for i in range(OBJECTS) if i != target]
-    if kind in ("pick", "bowl"):
+    if kind in ("pick", "recall", "bowl"):
         yield Goal(kind, target)
     elif kind == "stack":
         yield from (Goal(kind, target, reference) for reference in others)
@@ -107,7 +135,7 @@ def _enough(layout: Layout, kind: str) -> bool:
 
 
 def destination(scene: Scene, layout: Layout, goal: Goal) -> Vector:
-    """``[3]``: where the target's centre is to come to rest (for ``pick`` and ``push``: where it starts)."""
+    """``[3]``: where the target's centre is to come to rest (where it starts, if that is all there is to say)."""
     height = layout.shapes[goal.target].half_height
     if goal.kind == "bowl":
         return np.array([*scene.data.mocap_pos[1][:2], height])
@@ -120,15 +148,15 @@ def destination(scene: Scene, layout: Layout, goal: Goal) -> Vector:
 
 
 def succeeded(scene: Scene, layout: Layout, goal: Goal, touched: list[int]) -> bool:
-    """Whether the scene is now as the goal wants it (``pick`` and ``push`` ask for no rest).
+    """Whether the scene is now as the goal wants it (``pick``, ``recall`` and ``push`` ask for no rest).
 
-    pick: the target is held, at least 45 mm up. push: it has moved 60 mm that way, at most 40 mm sideways, on the
-    table. Others: it lies, let go and at rest, in the bowl; within 40 mm of the place 90 mm beside the reference;
+    pick, recall: the target is held, at least 45 mm up. push: it has moved 60 mm that way, at most 40 mm sideways, on
+    the table. Others: it lies, let go and at rest, in the bowl; within 40 mm of the place 90 mm beside the reference;
     on top of the reference.
     """
     offset = scene.place(goal.target) - destination(scene, layout, goal)
     distance, height = float(np.linalg.norm(offset[:2])), float(offset[2])
-    if goal.kind == "pick":
+    if goal.lifts:
         return height > 0.045 and goal.target in touched
     if goal.kind == "push":
         along = float(offset[:2] @ DIRECTIONS[goal.where])

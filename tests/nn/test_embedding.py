@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from plait.nn.embedding import GridEmbedding, Mark, SequenceEmbedding
+from plait.types import Shape, Tokens
+
+SHAPE = Shape(35, 8, (7, 5))
+
+
+def test_a_stride_makes_the_grid_coarser_and_leaves_no_patch_out() -> None:
+    data = torch.randn(1, 35, 8, requires_grad=True)
+    embed = GridEmbedding(SHAPE, 12, stride=2)
+    out = embed(Tokens(data, torch.ones(1, 35, dtype=torch.bool), (7, 5)))
+    assert out.grid == embed.grid == (4, 3) and out.data.shape == (1, 12, 12) and out.mask.all()
+    out.data.sum().backward()
+    assert data.grad.abs().sum(dim=-1).gt(0).all()
+
+
+def test_stride_one_keeps_every_patch() -> None:
+    mask = torch.rand(2, 35) > 0.5
+    out = GridEmbedding(SHAPE, 12)(Tokens(torch.randn(2, 35, 8), mask, (7, 5)))
+    assert out.grid == (7, 5) and torch.equal(out.mask, mask)
+
+
+def test_an_absent_image_stays_one_valid_token() -> None:
+    first = torch.arange(35)[None] == 0
+    out = GridEmbedding(SHAPE, 12, stride=2)(Tokens(torch.randn(1, 35, 8), first, (7, 5)))
+    assert out.mask.tolist() == [[True] + [False] * 11]
+
+
+def test_padding_holds_nothing() -> None:
+    data, mask = torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
+    embed = SequenceEmbedding(Shape(6, 8), 12)
+    poisoned = embed(Tokens(data.masked_fill(~mask[..., None], torch.nan), mask))
+    assert poisoned.data.isfinite().all()
+
+
+def test_the_same_token_differs_by_place_and_by_modality() -> None:
+    same = torch.zeros(1, 3, 12)
+    one, other = Mark(3, 12, "words"), Mark(3, 12, "words")
+    assert len(one(same)[0].unique(dim=0)) == 3 and not torch.allclose(one(same), other(same))
+
+
+def test_more_tokens_than_places_are_refused_in_a_sentence() -> None:
+    with pytest.raises(
+        ValueError, match="4 words, but only 3 have a place; build the model with words=4, or give fewer"
+    ):
+        Mark(3, 12, "words")(torch.zeros(1, 4, 12))
