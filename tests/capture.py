@@ -2,12 +2,12 @@
 
 import torch
 
-from policies import SINGLE, random_observation, small_policy
+from policies import SINGLE, random_batch, small_policy
 
 torch.set_num_threads(1)
 for name, parts in SINGLE.items():
     policy = small_policy(**parts)
-    inputs = policy.prepare(random_observation())
+    inputs = random_batch(policy).inputs
     with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):  # the compiler asks before it takes an LSTM
         torch._dynamo.reset()
         eager = policy(inputs)

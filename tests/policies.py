@@ -1,21 +1,31 @@
 """Small policies and observations that several tests build."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from plait.config import members
-from plait.encoders.language import Language
+from plait.encoders.language import HuggingFaceConfig, Language
 from plait.encoders.tokenizer import Tokenizer
 from plait.encoders.vision import TimmConfig, Vision
 from plait.fusion import Fusion
 from plait.heads import Head
+from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.policy import Policy, PolicyConfig
 from plait.spec import Spec
 from plait.types import Batch, Observation
 
-UNIONS = {"vision": Vision, "language": Language, "fusion": Fusion, "head": Head}
-SMALL = {"timm": TimmConfig(name="test_vit")}  # members whose defaults are too slow for a test
+UNIONS = {"vision": Vision, "language": Language, "fusion": Fusion, "head": Head, "memory": Memory}
+TEXT_MODEL = str(Path(__file__).parent / "fixtures/text_model")
+# members whose defaults are too slow for a test, or not at hand
+SMALL = {
+    "timm": TimmConfig("test_vit"),
+    "hugging_face": HuggingFaceConfig(TEXT_MODEL),
+    "recurrent": RecurrentConfig(steps=3),
+    "memory_attention": MemoryAttentionConfig(steps=3),
+}
 SENTENCES = ["pick up the red ball", "put the green cube in the bowl", "빨간 공을 집어줘"]
 SPEC = Spec(
     cameras={"front": (32, 32), "wrist": (32, 32)},
@@ -59,9 +69,11 @@ def random_observation(rows: int = 3, seed: int = 0, spec: Spec = SPEC, size: in
 
 def random_batch(policy: Policy, rows: int = 3, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed + 1)
-    inputs = policy.prepare(random_observation(rows, seed, policy.spec))
+    inputs = policy.prepare(random_observation(rows * policy.moments, seed, policy.spec))
+    if policy.moments > 1:  # the first row's window is whole, the others begin one moment later
+        inputs = replace(inputs, window=torch.arange(policy.moments) >= torch.arange(rows)[:, None].clamp(max=1))
     action = torch.randn(rows, policy.horizon, len(policy.spec.actions), generator=generator)
     mask = torch.arange(policy.horizon) < torch.arange(1, rows + 1)[:, None] * 3
     keyframe, known = torch.randn(rows, 2, 3, generator=generator), torch.tensor([[True, False]] * rows)
-    known[-1] = False
+    known[0], known[-1] = True, False  # an odd number: two errors of opposite sign leave a bias without gradient
     return Batch(inputs, action, mask, keyframe, known)

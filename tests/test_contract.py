@@ -20,6 +20,8 @@ from policies import SINGLE, UNIONS, part, random_batch, random_observation, sma
 def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     rng = random.Random(seed)
     chosen = [{field: rng.choice(sorted(members(union))) for field, union in UNIONS.items()} for _ in range(count)]
+    for names in chosen[::2]:
+        del names["memory"]
     return {"+".join(names.values()): {field: part(field, name) for field, name in names.items()} for names in chosen}
 
 
@@ -30,6 +32,10 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 
 def _with(inputs: Inputs, **changes: Any) -> Inputs:
     return replace(inputs, **changes)
+
+
+def _first_row_absent(inputs: Inputs, *modalities: str) -> dict[str, Any]:
+    return inputs.present | {modality: torch.arange(len(inputs.words)) > 0 for modality in modalities}
 
 
 def test_a_chunk_of_the_promised_shape(policy: Policy) -> None:
@@ -47,6 +53,7 @@ def test_padding_changes_nothing_not_even_nan(policy: Policy) -> None:
     assert any(t.data.isnan().any() for t in poisoned.values())
     clean, dirty = policy.fusion(groups).tokens, policy.fusion(poisoned).tokens
     torch.testing.assert_close(dirty.cleaned(), clean.cleaned())
+    clean = policy.remember(policy.fusion(groups), inputs)
     poisoned_head = Tokens(clean.data.masked_fill(~clean.mask[..., None], torch.nan), clean.mask)
     torch.testing.assert_close(policy.head.act(poisoned_head), policy.head.act(clean))
 
@@ -70,9 +77,7 @@ def test_what_an_absent_modality_holds_has_no_influence_on_the_gradient(policy: 
     batch = random_batch(policy)
     state = batch.inputs.state.clone()
     state[0] = torch.nan
-    inputs = _with(
-        batch.inputs, state=state, present=batch.inputs.present | {"state": torch.tensor([False, True, True])}
-    )
+    inputs = _with(batch.inputs, state=state, present=_first_row_absent(batch.inputs, "state"))
     policy.zero_grad()
     policy.loss(replace(batch, inputs=inputs))["loss"].backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in policy.parameters())
@@ -80,7 +85,7 @@ def test_what_an_absent_modality_holds_has_no_influence_on_the_gradient(policy: 
 
 def test_gradient_reaches_every_input_and_every_parameter(policy: Policy) -> None:
     batch = random_batch(policy)
-    absent = {m: torch.tensor([False, True, True]) for m in policy.spec.modalities}
+    absent = _first_row_absent(batch.inputs, *policy.spec.modalities)
     policy.zero_grad()
     for present in (batch.inputs.present, absent):  # the absent tokens learn where something is absent
         policy.loss(replace(batch, inputs=_with(batch.inputs, present=present)))["loss"].backward()
@@ -91,7 +96,7 @@ def test_gradient_reaches_every_input_and_every_parameter(policy: Policy) -> Non
         name: Tokens(t.data.detach().requires_grad_(), t.mask, t.grid)
         for name, t in policy.encoder(batch.inputs).items()
     }
-    policy.head.loss(policy.fusion(groups).tokens, batch.action, batch.action_mask).backward()
+    policy.head.loss(policy.remember(policy.fusion(groups), batch.inputs), batch.action, batch.action_mask).backward()
     assert all(tokens.data.grad.any() for tokens in groups.values())
 
 

@@ -7,10 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from plait.nn.attention import Attention
-from plait.nn.pooling import masked_mean
-from plait.nn.positions import grid_positions
-from plait.nn.readout import ReadoutName, readout
-from plait.spec import INSTRUCTION, STATE, is_camera, module_name
+from plait.nn.readout import ReadoutName
+from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
+from plait.spec import is_camera
 from plait.types import Fused, Shape, Tokens
 
 
@@ -19,8 +18,8 @@ class CrossAttentionConfig:
     """Bidirectional cross-attention over real patch tokens, stackable.
 
     Attributes:
-        dim: width of every token inside.
-        heads: attention heads; must divide dim.
+        dim: width of every token inside; a multiple of 4 and of heads.
+        heads: attention heads.
         layers: how many times the two sides read each other.
         readout: how a camera's grid becomes one token afterwards.
         width: of each fused token.
@@ -33,7 +32,7 @@ class CrossAttentionConfig:
     width: int = 256
 
     def build(self, groups: dict[str, Shape]) -> "CrossAttention":
-        return CrossAttention(groups, self.dim, self.heads, self.layers, self.readout, self.width)
+        return CrossAttention(groups, **vars(self))
 
 
 class CrossModalAttention(nn.Module):
@@ -60,10 +59,11 @@ class CrossModalAttention(nn.Module):
         vision_mask: Bool[Tensor, "b n"] | None = None,
         text_mask: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
-        """Masks: True = valid; omitted = everything is."""
-        vision_mask, text_mask = _mask(vision, vision_mask), _mask(text, text_mask)
-        new_vision = self.vision_norm(vision + self.vision_to_text(vision, text, text_mask))
-        new_text = self.text_norm(text + self.text_to_vision(text, vision, vision_mask))
+        """Masks: True = valid, omitted = everything is; what stands at other positions has no influence."""
+        seen, told = _tokens(vision, vision_mask), _tokens(text, text_mask)
+        vision, text = seen.cleaned(), told.cleaned()
+        new_vision = self.vision_norm(vision + self.vision_to_text(vision, text, told.mask))
+        new_text = self.text_norm(text + self.text_to_vision(text, vision, seen.mask))
         return new_vision, new_text
 
     def weights(
@@ -74,16 +74,19 @@ class CrossModalAttention(nn.Module):
         text_mask: Bool[Tensor, "b m"] | None = None,
     ) -> dict[str, Tensor]:
         """The weights that ``forward`` uses: ``vision_to_text [b h n m]`` and ``text_to_vision [b h m n]``."""
-        vision_mask, text_mask = _mask(vision, vision_mask), _mask(text, text_mask)
+        seen, told = _tokens(vision, vision_mask), _tokens(text, text_mask)
         return {
-            "vision_to_text": self.vision_to_text.weights(vision, text, text_mask),
-            "text_to_vision": self.text_to_vision.weights(text, vision, vision_mask),
+            "vision_to_text": self.vision_to_text.weights(seen.cleaned(), told.cleaned(), told.mask),
+            "text_to_vision": self.text_to_vision.weights(told.cleaned(), seen.cleaned(), seen.mask),
         }
 
 
 class CrossAttention(nn.Module):
     """All cameras' patches on one side, words and state on the other; ViLBERT's co-attention
     (https://arxiv.org/abs/1908.02265) between them. One token per modality comes out.
+
+    ``reads`` holds, for each layer, ``vision_to_text.<layer>`` and ``text_to_vision.<layer>``; on either side, tokens
+    stand in the order of the groups.
     """
 
     def __init__(
@@ -92,63 +95,32 @@ class CrossAttention(nn.Module):
         dim: int = 128,
         heads: int = 4,
         layers: int = 2,
-        readout_name: ReadoutName = "flatten",
+        readout: ReadoutName = "flatten",
         width: int = 256,
     ):
         super().__init__()
         if not any(map(is_camera, groups)):
             raise ValueError(f"cross_attention: no camera among {sorted(groups)}; use another fusion, or add a camera")
-        self.project = nn.ModuleDict({module_name(name): nn.Linear(shape.dim, dim) for name, shape in groups.items()})
-        self.kind = nn.ParameterDict({module_name(name): 0.02 * torch.randn(dim) for name in groups})
+        self.embed = GroupEmbedding(groups, dim)
         self.layers = nn.ModuleList(CrossModalAttention(dim, heads) for _ in range(layers))
-        grids = {name: shape.grid for name, shape in groups.items() if is_camera(name) and shape.grid}
-        for name, grid in grids.items():
-            self.register_buffer(f"positions_{module_name(name)}", grid_positions(grid, dim), persistent=False)
-        self.readouts = nn.ModuleDict(
-            {module_name(name): readout(readout_name, dim, grid, width) for name, grid in grids.items()}
-        )
-        self.others = nn.ModuleDict({name: nn.Linear(dim, width) for name in groups if not is_camera(name)})
+        self.readout = GroupReadout(self.embed.shapes, width, readout)
         self.shape = Shape(len(groups), width)
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
-        groups = {name: self._embed(name, tokens) for name, tokens in groups.items()}
-        vision, vision_mask = _join(groups, [name for name in groups if is_camera(name)])
-        text, text_mask = _join(groups, [name for name in (INSTRUCTION, STATE) if name in groups])
-        read: dict[str, Tensor] = {}
+        groups = self.embed(groups)
+        cameras = {name: tokens for name, tokens in groups.items() if is_camera(name)}
+        others = {name: tokens for name, tokens in groups.items() if not is_camera(name)}
+        seen, told, read = join(cameras), join(others), {}
+        vision, text = seen.data, told.data
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, CrossModalAttention)
             if reads:
-                weights = layer.weights(vision, text, vision_mask, text_mask)
+                weights = layer.weights(vision, text, seen.mask, told.mask)
                 read |= {f"{name}.{index}": value for name, value in weights.items()}
-            vision, text = layer(vision, text, vision_mask, text_mask)
-        return Fused(self._read_out(groups, vision, text), reads=read)
-
-    def _embed(self, name: str, tokens: Tokens) -> Tokens:
-        data = self.project[module_name(name)](tokens.cleaned()) + self.kind[module_name(name)]
-        if is_camera(name):
-            data = data + getattr(self, f"positions_{module_name(name)}")
-        return Tokens(data, tokens.mask, tokens.grid)
-
-    def _read_out(self, groups: dict[str, Tokens], vision: Tensor, text: Tensor) -> Tokens:
-        """Cut both sequences back into their modalities and turn each into one token."""
-        cameras = [name for name in groups if is_camera(name)]
-        sides = [name for name in (INSTRUCTION, STATE) if name in groups]
-        parts = dict(zip(cameras, vision.split([groups[n].data.shape[1] for n in cameras], dim=1), strict=True))
-        parts |= dict(zip(sides, text.split([groups[n].data.shape[1] for n in sides], dim=1), strict=True))
-        fused = []
-        for name, group in groups.items():
-            tokens = Tokens(parts[name], group.mask, group.grid)
-            if is_camera(name):
-                fused.append(self.readouts[module_name(name)](tokens.as_map()))
-            else:
-                fused.append(self.others[name](masked_mean(tokens)))
-        data = torch.stack(fused, dim=1)
-        return Tokens(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device))
+            vision, text = layer(vision, text, seen.mask, told.mask)
+        parts = split(vision, cameras) | split(text, others)
+        return Fused(self.readout({name: parts[name] for name in groups}), reads=read)
 
 
-def _join(groups: dict[str, Tokens], names: list[str]) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
-    return torch.cat([groups[n].data for n in names], dim=1), torch.cat([groups[n].mask for n in names], dim=1)
-
-
-def _mask(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b n"]:
-    return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if mask is None else mask
+def _tokens(data: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Tokens:
+    return Tokens.valid(data) if mask is None else Tokens(data, mask)

@@ -1,6 +1,7 @@
 """FiLM fusion: the words (and the state, if wanted) modulate the image features, from the first layer on."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from plait.config import unknown
 from plait.nn.film import FiLM
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
+from plait.nn.tower import residual_stages
 from plait.spec import INSTRUCTION, is_camera, module_name
 from plait.types import Fused, Shape, Tokens
 
@@ -79,8 +81,7 @@ class Film(nn.Module):
             else self.others[name](masked_mean(group))
             for name, group in groups.items()
         ]
-        data = torch.stack(tokens, dim=1)
-        return Fused(Tokens(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device)))
+        return Fused(Tokens.valid(torch.stack(tokens, dim=1)))
 
 
 class FilmTower(nn.Module):
@@ -99,12 +100,8 @@ class FilmTower(nn.Module):
         super().__init__()
         assert shape.grid is not None, "FiLM needs a grid of image tokens"
         self.first = FiLM(condition, shape.dim)
-        blocks, channels, grid = [], shape.dim, shape.grid
-        for index, stage in enumerate(stages):
-            for repeat in range(depth):
-                stride = 2 if index > 0 and repeat == 0 else 1
-                blocks.append(FilmBlock(channels, stage, condition, stride))
-                channels, grid = stage, ((grid[0] - 1) // stride + 1, (grid[1] - 1) // stride + 1)
+        block = partial(FilmBlock, condition)
+        blocks, channels, grid = residual_stages(shape.dim, shape.grid, stages, depth, block)
         self.blocks = nn.ModuleList(blocks)
         self.readout = readout(readout_name, channels, grid, width, cells)
 
@@ -118,7 +115,7 @@ class FilmTower(nn.Module):
 class FilmBlock(nn.Module):
     """Convolution, norm, FiLM, added to the input."""
 
-    def __init__(self, channels: int, out: int, condition: int, stride: int):
+    def __init__(self, condition: int, channels: int, out: int, stride: int = 1):
         super().__init__()
         self.convolution = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(out)

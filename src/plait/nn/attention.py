@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"]  # True = valid
+
 
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al., https://arxiv.org/abs/1706.03762).
@@ -27,10 +29,11 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(context_dim or dim, 2 * dim)
         self.output = nn.Linear(dim, dim)
 
-    def forward(
-        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"], mask: Bool[Tensor, "b m"]
-    ) -> Float[Tensor, "b n d"]:
-        """Attend from ``x`` to the valid (``mask`` True) positions of ``context``; nothing valid gives zeros."""
+    def forward(self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"], mask: Mask) -> Float[Tensor, "b n d"]:
+        """Attend from ``x`` to the valid (``mask`` True) positions of ``context``; nothing valid gives zeros.
+
+        A mask ``[b, n, m]`` says for each position of ``x`` what it may attend to, such as only what came before it.
+        """
         q, k, v = self._project(x, context)
         allowed, any_valid = _attendable(mask)
         dropout = self.dropout if self.training else 0.0
@@ -38,7 +41,7 @@ class Attention(nn.Module):
         return self.output(rearrange(mixed, "b h n e -> b n (h e)")) * any_valid
 
     def weights(
-        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"], mask: Bool[Tensor, "b m"]
+        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"], mask: Mask
     ) -> Float[Tensor, "b h n m"]:
         """The weights that ``forward`` uses on the same arguments (without dropout); rows sum to 1."""
         q, k, _ = self._project(x, context)
@@ -52,7 +55,8 @@ class Attention(nn.Module):
         return q, k, v
 
 
-def _attendable(mask: Bool[Tensor, "b m"]) -> tuple[Bool[Tensor, "b 1 1 m"], Bool[Tensor, "b 1 1"]]:
+def _attendable(mask: Mask) -> tuple[Bool[Tensor, "b 1 #n m"], Bool[Tensor, "b #n 1"]]:
     """A mask in which no row is empty (softmax over nothing is NaN), and whether the row had anything valid."""
+    mask = mask if mask.ndim == 3 else mask[:, None]
     any_valid = mask.any(dim=-1, keepdim=True)
-    return (mask | ~any_valid)[:, None, None], any_valid[:, None]
+    return (mask | ~any_valid)[:, None], any_valid

@@ -21,3 +21,8 @@ class TransformerLayer(nn.Module):
         normed = self.attention_norm(x)
         x = x + self.attention(normed, normed, mask)
         return x + self.mlp(self.mlp_norm(x))
+
+    def weights(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b h n n"]:
+        """The attention weights that ``forward`` uses on the same arguments (without dropout)."""
+        normed = self.attention_norm(x)
+        return self.attention.weights(normed, normed, mask)

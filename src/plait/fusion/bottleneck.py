@@ -1,0 +1,80 @@
+"""Bottleneck fusion: the instruction picks a few tokens out of each camera's patches; only these go on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from plait.nn.pooling import masked_mean
+from plait.nn.resampler import Resampler
+from plait.nn.sequence import GroupEmbedding
+from plait.nn.transformer import TransformerLayer
+from plait.spec import INSTRUCTION, is_camera, module_name
+from plait.types import Fused, Shape, Tokens
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """A few queries per camera, modulated by the words, replace its patches; then everything attends to everything.
+
+    Attributes:
+        width: of every token, inside and out; a multiple of 4 and of heads.
+        queries: tokens that remain of each camera.
+        heads: attention heads.
+        looks: times the queries look at the patches.
+        layers: transformer layers over the tokens that remain.
+    """
+
+    width: int = 96
+    queries: int = 8
+    heads: int = 4
+    looks: int = 2
+    layers: int = 1
+
+    def build(self, groups: dict[str, Shape]) -> "Bottleneck":
+        return Bottleneck(groups, **vars(self))
+
+
+class Bottleneck(nn.Module):
+    """The cheap form of cross-attention: 8 tokens of a camera instead of 256, as CoRP (https://corp-policy.github.io)
+    budgets its visual tokens by language.
+
+    Out come each camera's tokens, and one for the words and the state each.
+    Reads: ``look.<modality>`` ``[b, looks, heads, queries, patches]``, where each camera's queries looked.
+    """
+
+    def __init__(
+        self,
+        groups: dict[str, Shape],
+        width: int = 96,
+        queries: int = 8,
+        heads: int = 4,
+        looks: int = 2,
+        layers: int = 1,
+    ):
+        super().__init__()
+        self.embed = GroupEmbedding(groups, width)
+        self.resamplers = nn.ModuleDict(
+            {module_name(name): Resampler(width, width, queries, heads, looks) for name in groups if is_camera(name)}
+        )
+        self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(layers))
+        cameras = len(self.resamplers)
+        self.shape = Shape(cameras * queries + len(groups) - cameras, width)
+
+    def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
+        groups = self.embed(groups)
+        words, few, looks = masked_mean(groups[INSTRUCTION]), [], {}
+        for name, tokens in groups.items():
+            if not is_camera(name):
+                few.append(masked_mean(tokens)[:, None])
+                continue
+            resampler = self.resamplers[module_name(name)]
+            assert isinstance(resampler, Resampler)
+            few.append(resampler(tokens, words))
+            if reads:
+                looks[f"look.{name}"] = resampler.weights(tokens, words)
+        tokens = Tokens.valid(torch.cat(few, dim=1))
+        x = tokens.data
+        for layer in self.layers:
+            x = layer(x, tokens.mask)
+        return Fused(Tokens(x, tokens.mask), reads=looks)

@@ -1,0 +1,163 @@
+"""Unified fusion: every token of every modality, and the actions' own, in one sequence for one transformer."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from plait.nn.embedding import Mark
+from plait.nn.readout import ReadoutName
+from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
+from plait.nn.transformer import TransformerLayer
+from plait.spec import INSTRUCTION
+from plait.types import Fused, Shape, Tokens
+
+ACTIONS = "actions"  # the part of the sequence that no modality gave
+
+
+@dataclass(frozen=True)
+class UnifiedConfig:
+    """One joint transformer over all tokens; one token per modality comes out, or one per action.
+
+    Attributes:
+        dim: width of every token inside; a multiple of 4 and of heads.
+        heads: attention heads.
+        layers: transformer layers.
+        stride: makes each camera's grid coarser before it enters, so that attention costs less.
+        actions: learned action tokens in the sequence; only they come out. 0: none, and every modality comes out.
+        readout: how a camera's grid becomes one token afterwards (without action tokens).
+        cells: rows and columns that the flatten read-out tells apart.
+        width: of each fused token.
+    """
+
+    dim: int = 96
+    heads: int = 4
+    layers: int = 3
+    stride: int = 2
+    actions: int = 0
+    readout: ReadoutName = "flatten"
+    cells: int = 8
+    width: int = 256
+
+    def build(self, groups: dict[str, Shape]) -> "Unified":
+        return Unified(groups, **vars(self))
+
+
+class Unified(nn.Module):
+    """Pre-norm transformer over [cameras, state, words, actions], each token marked with its modality and place
+    (VisualBERT, https://arxiv.org/abs/1908.03557; action tokens as the queries of ACT, https://arxiv.org/abs/2304.13705).
+
+    ``reads["attention.<layer>"]`` is ``[b, heads, n, n]`` over the whole sequence, in the order of the groups, then
+    the action tokens; a camera's part is its coarser grid, row by row.
+    """
+
+    def __init__(
+        self,
+        groups: dict[str, Shape],
+        dim: int = 96,
+        heads: int = 4,
+        layers: int = 3,
+        stride: int = 2,
+        actions: int = 0,
+        readout: ReadoutName = "flatten",
+        cells: int = 8,
+        width: int = 256,
+    ):
+        super().__init__()
+        self.embed = GroupEmbedding(groups, dim, stride)
+        self.actions = nn.Parameter(0.02 * torch.randn(actions, dim)) if actions else None
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, width) if actions else GroupReadout(self.embed.shapes, width, readout, cells)
+        self.shape = Shape(actions or len(groups), width)
+
+    def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
+        parts = self.embed(groups)
+        if self.actions is not None:
+            rows = len(groups[INSTRUCTION].mask)
+            parts[ACTIONS] = Tokens.valid(repeat(self.actions, "k d -> b k d", b=rows))
+        sequence, weights = join(parts), {}
+        x = sequence.data
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, TransformerLayer)
+            if reads:
+                weights[f"attention.{index}"] = layer.weights(x, sequence.mask)
+            x = layer(x, sequence.mask)
+        parts = split(self.norm(x), parts)
+        tokens = self.output(parts) if self.actions is None else Tokens.valid(self.output(parts[ACTIONS].data))
+        return Fused(tokens, reads=weights)
+
+
+class TransformerBlock(TransformerLayer):
+    """Self-attention and a GELU MLP of 4 times the width, each with residual and LayerNorm after it (post-norm).
+
+    >>> TransformerBlock(d_model=768, n_heads=12)(torch.randn(2, 216, 768)).shape
+    torch.Size([2, 216, 768])
+    """
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__(d_model, n_heads)
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        """The mask is True = valid, omitted = everything is; what stands at other positions has no influence."""
+        tokens = Tokens.valid(x) if mask is None else Tokens(x, mask)
+        x = tokens.cleaned()
+        x = self.attention_norm(x + self.attention(x, x, tokens.mask))
+        return self.mlp_norm(x + self.mlp(x))
+
+    def weights(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b h n n"]:
+        """The attention weights that ``forward`` uses on the same arguments."""
+        tokens = Tokens.valid(x) if mask is None else Tokens(x, mask)
+        return self.attention.weights(tokens.cleaned(), tokens.cleaned(), tokens.mask)
+
+
+class MultiModalTransformer(nn.Module):
+    """Patches and words with position and modality-type embeddings in one sequence.
+
+    >>> model = MultiModalTransformer(d_model=768, n_heads=12, n_layers=6)
+    >>> output, vision, text = model(torch.randn(2, 196, 768), torch.randint(0, 50_000, (2, 20)))
+    >>> output.shape, vision.shape, text.shape
+    (torch.Size([2, 216, 768]), torch.Size([2, 196, 768]), torch.Size([2, 20, 768]))
+
+    Args:
+        patches, words: the most that one image and one sentence can have.
+        vocabulary: how many different words there are.
+    """
+
+    def __init__(
+        self,
+        d_model: int = 768,
+        n_heads: int = 12,
+        n_layers: int = 6,
+        patches: int = 196,
+        words: int = 512,
+        vocabulary: int = 50_000,
+    ):
+        super().__init__()
+        self.vision = nn.Sequential(nn.Linear(768, d_model), Mark(patches, d_model, "patches"))
+        self.text = nn.Sequential(nn.Embedding(vocabulary, d_model), Mark(words, d_model, "words"))
+        self.layers = nn.ModuleList(TransformerBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(
+        self,
+        vision_features: Float[Tensor, "b n 768"],
+        text_ids: Int[Tensor, "b m"],
+        text_mask: Bool[Tensor, "b m"] | None = None,
+    ) -> tuple[Float[Tensor, "b n+m d"], Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
+        """The whole sequence, and its two parts. The mask is True = valid, omitted = every word is.
+
+        Raises:
+            ValueError: more patches or words than the model was built for.
+        """
+        vision, text = Tokens.valid(self.vision(vision_features)), Tokens.valid(self.text(text_ids))
+        x = torch.cat([vision.data, text.data], dim=1)
+        mask = torch.cat([vision.mask, text.mask if text_mask is None else text_mask], dim=1)
+        for layer in self.layers:
+            x = layer(x, mask)
+        x, patches = self.norm(x), vision_features.shape[1]
+        return x, x[:, :patches], x[:, patches:]
