@@ -11,7 +11,7 @@ from plait.encoders.language import HuggingFaceConfig, Language
 from plait.encoders.tokenizer import Tokenizer
 from plait.encoders.vision import TimmConfig, Vision
 from plait.fusion import Fusion
-from plait.heads import Head
+from plait.heads import DiffusionConfig, FlowConfig, Head
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.policy import Policy, PolicyConfig
 from plait.spec import Spec
@@ -25,6 +25,8 @@ SMALL = {
     "hugging_face": HuggingFaceConfig(TEXT_MODEL),
     "recurrent": RecurrentConfig(steps=3),
     "memory_attention": MemoryAttentionConfig(steps=3),
+    "diffusion": DiffusionConfig(steps=3),
+    "flow": FlowConfig(steps=3),
 }
 SENTENCES = ["pick up the red ball", "put the green cube in the bowl", "빨간 공을 집어줘"]
 SPEC = Spec(

@@ -33,6 +33,15 @@ def test_a_row_with_nothing_valid_gives_zeros() -> None:
     assert not attention.weights(X, CONTEXT, nothing)[1].any()
 
 
+def test_a_mask_per_position_equals_one_mask_for_each_of_them() -> None:
+    attention, causal = Attention(16, 4), torch.ones(5, 7, dtype=torch.bool).tril(-1).expand(2, -1, -1)
+    out, weights = attention(X, CONTEXT, causal), attention.weights(X, CONTEXT, causal)
+    for n in range(5):
+        torch.testing.assert_close(out[:, n : n + 1], attention(X[:, n : n + 1], CONTEXT, causal[:, n]))
+        assert weights[:, :, n, n:].eq(0).all()
+    assert not out[:, 0].any(), "nothing comes before the first"
+
+
 def test_an_impossible_width_is_refused() -> None:
     with pytest.raises(ValueError, match="10 cannot be split over 4 heads"):
         Attention(10, 4)

@@ -67,27 +67,3 @@ def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
     mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
     x = x + layer.attention.output(mixed)
     torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))
-
-
-def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
-    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
-    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
-    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
-    x = x + layer.attention.output(mixed)
-    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))
-
-
-def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
-    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
-    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
-    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
-    x = x + layer.attention.output(mixed)
-    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))
-
-
-def test_the_weights_of_a_transformer_layer_are_those_it_uses() -> None:
-    layer, x, mask = TransformerLayer(8, 2), torch.randn(2, 5, 8), torch.arange(5) < torch.tensor([[5], [2]])
-    _, values = layer.attention.key_value(layer.attention_norm(x)).unflatten(-1, (2, 2, 4)).unbind(dim=2)
-    mixed = torch.einsum("bhnm,bmhe->bnhe", layer.weights(x, mask), values).flatten(2)
-    x = x + layer.attention.output(mixed)
-    torch.testing.assert_close(layer(x - layer.attention.output(mixed), mask), x + layer.mlp(layer.mlp_norm(x)))

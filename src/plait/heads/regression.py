@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, l1_loss, mse_loss
 
+from plait.heads.chunk import cleaned, step_mean
 from plait.types import Shape, Tokens
 
 LossName = Literal["l1", "mse", "huber"]
@@ -59,8 +60,8 @@ class Regression(nn.Module):
         self, tokens: Tokens, action: Float[Tensor, "b horizon a"], mask: Bool[Tensor, "b horizon"]
     ) -> Float[Tensor, ""]:
         """The mean error over valid steps of the chunk and all action entries."""
-        error = self.error(self.act(tokens).float(), action, reduction="none").mean(dim=-1)
-        return (error * mask).sum() / mask.sum().clamp(min=1)
+        error = self.error(self.act(tokens).float(), cleaned(action, mask), reduction="none").mean(dim=-1)
+        return step_mean(error, mask)
 
 
 def perceptron(inputs: int, hidden: int, layers: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:

@@ -1,0 +1,45 @@
+"""Two equally good ways around an obstacle: the toy of benchmarks/multimodal.py, trained for a few seconds."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from plait.heads import FlowConfig, Head, MixtureConfig, RegressionConfig
+
+TOY = Path(__file__).parents[2] / "benchmarks" / "multimodal.py"
+
+
+@pytest.fixture(scope="module")
+def toy() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("multimodal", TOY)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["multimodal"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def success(toy: ModuleType, head: Head, steps: int) -> float:
+    pilot = toy.train(head, toy.demonstrate(10_000), steps)
+    return toy.drive(pilot, 100)[1].float().mean().item()
+
+
+def test_regression_drives_into_the_obstacle(toy: ModuleType) -> None:
+    assert success(toy, RegressionConfig(loss="mse"), steps=800) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("head", "steps"), [(MixtureConfig(), 800), (FlowConfig(width=48, layers=1), 500)], ids=["mixture", "flow"]
+)
+def test_a_mixture_and_a_flow_take_one_way(toy: ModuleType, head: Head, steps: int) -> None:
+    assert success(toy, head, steps) > 0.9
+
+
+def test_demonstrations_take_both_sides_and_never_touch_the_obstacle(toy: ModuleType) -> None:
+    ways = toy.demonstrated(200).ways
+    assert 0.3 < (ways[:, toy.STEPS // 2, 1] > 0).float().mean() < 0.7
+    assert ((ways - torch.tensor([0.5, 0.0])).norm(dim=-1) > toy.RADIUS + 0.05).all()
