@@ -19,7 +19,8 @@ lint: $(STAMP)  ## style, types and the layers of the package
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## the links and commands in README.md and docs/
+docs: $(STAMP)  ## README.md's table of parts; then the links, commands and examples in the documents
+	$(BIN)/python examples/readme_parts.py
 	$(BIN)/pytest tests/test_docs.py
 
 clean:  ## forget the installation; recordings and runs stay

@@ -1,12 +1,18 @@
 """The documents keep their word: links lead somewhere, and every plait command in them is one that plait takes."""
 
+import os
 import re
+import runpy
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from plait.cli import VERBS, main
+from policies import SINGLE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for folder in (".", "docs", "examples", "benchmarks") for p in ROOT.joinpath(folder).glob("*.md"))
@@ -47,6 +53,52 @@ def test_page(page: Path) -> None:
     assert [target for target in links(text) if not (page.parent / target).exists()] == []
     for command in commands(text):
         take(*command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_the_table_of_parts_is_up_to_date() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    script = runpy.run_path(str(ROOT / "examples/readme_parts.py"))
+    assert all(f"| `--{part.replace('=', ' ')}` |" in script["table"]() for part in SINGLE)
+    assert script["updated"](readme) == readme, "run make docs"
+
+
+def added(text: str, diff: str) -> str:
+    """A file with the lines that a diff adds, each below the line that stands above it."""
+    above = ""
+    for line in diff.splitlines():
+        if line.startswith("+"):
+            assert text.count(f"{above}\n") == 1, f"{above!r} is no line of the file"
+            text = text.replace(f"{above}\n", f"{above}\n{line[1:]}\n")
+        above = line[1:]
+    return text
+
+
+def test_a_newcomer_adds_a_fusion_as_the_page_says(tmp_path: Path) -> None:
+    page = FENCE.findall((ROOT / "docs/add-a-part.md").read_text(encoding="utf-8"))
+    (code,) = (block for language, block in page if language == "python")
+    (diff,) = (block for language, block in page if language == "diff")
+    assert len(code.splitlines()) < 60
+    package = shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__")) / "plait"
+    package.joinpath("fusion/joint.py").write_text(code, encoding="utf-8")
+    union = package / "fusion/__init__.py"
+    union.write_text(added(union.read_text(encoding="utf-8"), diff), encoding="utf-8")
+
+    def run(*words: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(package.parent)}
+        done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    shown = next(block for language, block in page if language == "text")
+    listed = run("plait", "list", "fusions").splitlines()
+    assert [line for line in shown.splitlines() if line not in listed] == ["  ..."]
+    run("pytest", "tests/test_contract.py", "-k", "joint", "-p", "no:cacheprovider")
 
 
 def test_what_is_looked_for_is_found() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from plait.data.augment import Augment
 from plait.encoders.language import LstmConfig
-from plait.encoders.vision import PatchConfig
+from plait.encoders.vision import PatchConfig, TimmConfig
 from plait.fusion import CrossAttentionConfig, FilmConfig
 from plait.heads import RegressionConfig
 from plait.policy import PolicyConfig
@@ -71,8 +71,28 @@ def tabletop_cross_attention() -> Recipe:
     )
 
 
+def tutorial() -> Recipe:
+    """The textbook's: a pretrained ResNet-50 that stays frozen, an LSTM, cross-attention, 224 pixels; meant for a GPU.
+
+    The weights come from the hub. Without a network, give a file that names tensors as timm does,
+    ``--vision.weights resnet50.safetensors``, or train from scratch with ``--vision.weights "" --vision.no-frozen``.
+    """
+    return Recipe(
+        PolicyConfig(
+            image_size=224,
+            vision=TimmConfig("resnet50", weights="hub", frozen=True),
+            language=LstmConfig(width=768),
+            fusion=CrossAttentionConfig(dim=768, heads=8, layers=1, readout="mean", width=768),
+            head=RegressionConfig(hidden=512, layers=2, loss="mse", dropout=0.1),
+            keyframe=None,
+        ),
+        TrainConfig(steps=10_000, batch_size=64, learning_rate=1e-4, warmup_steps=500),
+    )
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tabletop-pick": tabletop_pick,
     "tabletop": tabletop,
     "tabletop-cross-attention": tabletop_cross_attention,
+    "tutorial": tutorial,
 }

@@ -90,7 +90,7 @@ def test_pretrained_weights_from_a_local_file(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_value_and_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no timm model 'resnet1O'"):
+    with pytest.raises(ValueError, match=r"no timm model 'resnet1O'.*among them .*'resnet1"):
         TimmConfig("resnet1O").build((64, 64))
     with pytest.raises(ValueError, match="is not a file"):
         TimmConfig("resnet10t", weights="nowhere.safetensors").build((64, 64))

@@ -29,30 +29,6 @@ def test_padding_takes_no_part_not_even_nan() -> None:
     torch.testing.assert_close(vision[1:], layer(VISION[1:], TEXT[1:, :2])[0])
 
 
-def test_padding_takes_no_part_not_even_nan() -> None:
-    layer = CrossModalAttention(16, 4)
-    vision, text = layer(VISION, TEXT, text_mask=TEXT_MASK)
-    poisoned = torch.where(TEXT_MASK[..., None], TEXT, torch.nan)
-    torch.testing.assert_close(layer(VISION, poisoned, text_mask=TEXT_MASK), (vision, text))
-    torch.testing.assert_close(vision[1:], layer(VISION[1:], TEXT[1:, :2])[0])
-
-
-def test_padding_takes_no_part_not_even_nan() -> None:
-    layer = CrossModalAttention(16, 4)
-    vision, text = layer(VISION, TEXT, text_mask=TEXT_MASK)
-    poisoned = torch.where(TEXT_MASK[..., None], TEXT, torch.nan)
-    torch.testing.assert_close(layer(VISION, poisoned, text_mask=TEXT_MASK), (vision, text))
-    torch.testing.assert_close(vision[1:], layer(VISION[1:], TEXT[1:, :2])[0])
-
-
-def test_padding_takes_no_part_not_even_nan() -> None:
-    layer = CrossModalAttention(16, 4)
-    vision, text = layer(VISION, TEXT, text_mask=TEXT_MASK)
-    poisoned = torch.where(TEXT_MASK[..., None], TEXT, torch.nan)
-    torch.testing.assert_close(layer(VISION, poisoned, text_mask=TEXT_MASK), (vision, text))
-    torch.testing.assert_close(vision[1:], layer(VISION[1:], TEXT[1:, :2])[0])
-
-
 def test_more_patches_and_words_than_the_tutorial_has() -> None:
     vision, text = CrossModalAttention(16, 4)(torch.randn(1, 300, 16), torch.randn(1, 600, 16))
     assert vision.shape == (1, 300, 16) and text.shape == (1, 600, 16)

@@ -1,16 +1,9 @@
-import doctest
-
 import pytest
 import torch
 
-import plait.fusion.early as early
 from plait.fusion.early import EarlyConfig, EarlyFusion
 from plait.types import Observation, Shape
 from policies import random_observation, small_policy
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(early).attempted == 1 and not doctest.testmod(early).failed
 
 
 def test_every_size_of_the_tutorials_class_has_an_effect() -> None:

@@ -1,9 +1,6 @@
-import doctest
-
 import pytest
 import torch
 
-import plait.fusion.hierarchical as hierarchical
 from plait.fusion.hierarchical import HierarchicalConfig, HierarchicalMultiModal
 from policies import random_observation, small_policy
 
@@ -14,10 +11,6 @@ VISION, WORDS = torch.randn(2, 196, 768), torch.randn(2, 20, 768)
 def model() -> HierarchicalMultiModal:
     torch.manual_seed(0)
     return HierarchicalMultiModal().eval()
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(hierarchical) == doctest.TestResults(failed=0, attempted=1)
 
 
 @pytest.mark.parametrize("level", ["low", "mid"])

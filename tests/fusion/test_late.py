@@ -1,15 +1,8 @@
-import doctest
-
 import torch
 
-import plait.fusion.late as late
 from plait.fusion.late import LateConfig, LateFusion
 from plait.types import Observation
 from policies import random_observation, small_policy
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(late).attempted == 1 and not doctest.testmod(late).failed
 
 
 def test_every_size_of_the_tutorials_class_has_an_effect() -> None:

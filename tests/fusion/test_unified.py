@@ -1,9 +1,6 @@
-import doctest
-
 import pytest
 import torch
 
-import plait.fusion.unified as unified
 from plait.fusion.unified import MultiModalTransformer, TransformerBlock, UnifiedConfig
 from policies import random_batch, random_observation, small_policy
 
@@ -13,10 +10,6 @@ MASK = torch.arange(5) < torch.tensor([[5], [2]])
 def small_model() -> MultiModalTransformer:
     torch.manual_seed(0)
     return MultiModalTransformer(d_model=16, n_heads=4, n_layers=2, vocabulary=50)
-
-
-def test_the_examples_run() -> None:
-    assert doctest.testmod(unified) == doctest.TestResults(failed=0, attempted=4)
 
 
 def test_padding_takes_no_part_and_the_mask_says_what_is_valid() -> None:

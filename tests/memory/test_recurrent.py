@@ -1,8 +1,5 @@
-import doctest
-
 import torch
 
-from plait.memory import recurrent
 from plait.memory.history import History
 from plait.memory.recurrent import ContextAwareMultiModal, Recurrent
 
@@ -16,11 +13,6 @@ def test_padding_takes_no_part() -> None:
     state = History.empty(1, 5, vectors).after(vectors[:, :1], torch.tensor([[True]]))
     output, _ = memory(vectors[:, 1:], state, torch.tensor([[False]]))
     torch.testing.assert_close(output[:, 0], memory.output(hidden[:, -1]))
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    results = doctest.testmod(recurrent, extraglobs={"torch": torch})
-    assert results.attempted and not results.failed
 
 
 def test_a_memory_belongs_to_its_rows_and_episodes() -> None:

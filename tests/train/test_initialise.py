@@ -61,39 +61,6 @@ def test_a_text_model_keeps_its_places_and_its_words() -> None:
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def test_a_text_model_keeps_its_places_and_its_words() -> None:
-    """Its other embeddings have no row for each word."""
-    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
-    with torch.no_grad():
-        for parameter in source.encoder.language.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    initialise(policy, source)
-    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-
-
-def test_a_text_model_keeps_its_places_and_its_words() -> None:
-    """Its other embeddings have no row for each word."""
-    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
-    with torch.no_grad():
-        for parameter in source.encoder.language.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    initialise(policy, source)
-    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-
-
-def test_a_text_model_keeps_its_places_and_its_words() -> None:
-    """Its other embeddings have no row for each word."""
-    source, policy = (small_policy(seed, language=HuggingFaceConfig(TEXT_MODEL, frozen=False)) for seed in (0, 1))
-    with torch.no_grad():
-        for parameter in source.encoder.language.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    initialise(policy, source)
-    mine, theirs = policy.encoder.language.state_dict(), source.encoder.language.state_dict()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-
-
 def test_nothing_that_fits_is_an_error() -> None:
     policy = other_policy(
         vision=PatchConfig(width=7), language=LstmConfig(width=9), fusion=CrossAttentionConfig(24, width=12)

@@ -1,6 +1,7 @@
 """Image backbones of timm, pretrained or not, as vision encoders."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from plait.config import unknown
 from plait.encoders.pixels import PixelNormaliser, grid_tokens
 from plait.types import Shape, Tokens
 
@@ -84,7 +84,8 @@ def _create(name: str, size: tuple[int, int], weights: str, scales: tuple[int, .
     import timm  # only where it is used: it takes a second to load
 
     if not timm.is_model(name):
-        raise ValueError(f"vision: {unknown('timm model', name, timm.list_models())}"[:600])
+        near = get_close_matches(name, timm.list_models(), n=5)
+        raise ValueError(f"vision: no timm model {name!r}; timm.list_models() tells all names, among them {near}")
     options: dict[str, Any] = {"features_only": True, "out_indices": scales, "pretrained": bool(weights)}
     if weights and weights != "hub":
         _check_weights(weights, timm.create_model(name, num_classes=0), name)

@@ -107,9 +107,7 @@ class TransformerBlock(TransformerLayer):
         x = self.attention_norm(x + self.attention(x, x, tokens.mask))
         return self.mlp_norm(x + self.mlp(x))
 
-    def weights(
-        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
-    ) -> Float[Tensor, "b h n n"]:
+    def weights(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b h n n"]:
         """The attention weights that ``forward`` uses on the same arguments."""
         tokens = Tokens.valid(x) if mask is None else Tokens(x, mask)
         return self.attention.weights(tokens.cleaned(), tokens.cleaned(), tokens.mask)

@@ -15,7 +15,9 @@ CellName = Literal["lstm", "gru"]
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """An LSTM (Hochreiter & Schmidhuber, 1997) or GRU (https://arxiv.org/abs/1406.1078) over the last moments.
+    """An LSTM or a GRU over the last moments.
+
+    Hochreiter & Schmidhuber, 1997, and https://arxiv.org/abs/1406.1078.
 
     Attributes:
         steps: moments that are remembered, the present included; one moment is one prediction of the policy.
