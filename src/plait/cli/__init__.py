@@ -5,6 +5,7 @@ import sys
 
 from plait.cli.act import Act
 from plait.cli.catalogue import List
+from plait.cli.compare import Compare
 from plait.cli.evaluate import Eval
 from plait.cli.parse import Verb, sentence
 from plait.cli.quickstart import Quickstart
@@ -18,6 +19,7 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "eval": Eval,
     "act": Act,
+    "compare": Compare,
     "list": List,
 }
 

@@ -34,13 +34,13 @@ class Images:
     """
 
     def __init__(self, dataset: Dataset, cameras: list[str], size: tuple[int, int], cache: bool = True) -> None:
-        self.dataset, self.size = dataset, size
+        self.dataset, self.size = dataset.whole or dataset, size
         self.arrays: dict[str, np.ndarray | None] = {}
         self.resident: dict[str, torch.Tensor] = {}
         if cache:
-            total = len(cameras) * len(dataset)
+            total = len(cameras) * len(self.dataset)
             with Bar("decoding once", total, "images") as bar, ThreadPoolExecutor(2) as pool:
-                built = pool.map(lambda camera: build(dataset, camera, size, bar.advance), cameras)
+                built = pool.map(lambda camera: build(self.dataset, camera, size, bar.advance), cameras)
                 self.arrays = dict(zip(cameras, built, strict=True))
 
     def reside(self, device: torch.device) -> bool:
@@ -141,7 +141,7 @@ def _decode(dataset: Dataset, camera: str, shape: tuple[int, ...], path: Path, a
                 resized = resize(torch.from_numpy(images), (shape[1], shape[2])).numpy()
                 for run in np.split(np.arange(len(indices)), np.flatnonzero(np.diff(indices) != 1) + 1):
                     file.seek(start + int(indices[run[0]]) * resized[0].nbytes)
-                    file.write(resized[run[0] : run[-1] + 1])
+                    file.write(resized[run[0] : run[-1] + 1].data)
                 advance(len(indices))
         temporary.replace(path)
     finally:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Dataset:
         spec: the embodiment; conventions that the dataset does not state are None.
         tasks: instruction of each task index.
         episodes: one row each, in order; frames ``start`` to ``start + length`` are the episode's.
+        whole: the dataset of which this one is the beginning (``first``); None: it is whole itself.
 
     Example:
         >>> dataset = Dataset.open("datasets/pick")             # doctest: +SKIP
@@ -41,6 +42,7 @@ class Dataset:
     tasks: list[str]
     episodes: list[EpisodeRow]
     columns: Columns
+    whole: "Dataset | None" = None
 
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
@@ -66,6 +68,15 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.columns.row)
+
+    def first(self, episodes: int) -> "Dataset":
+        """The first ``episodes`` alone. Nothing is copied: images and their cache are those of the whole dataset."""
+        if not 1 <= episodes <= len(self.episodes):
+            raise ValueError(f"{self.path}: has {len(self.episodes)} episodes; {episodes} of them cannot be taken")
+        rows, frames = self.episodes[:episodes], self.episodes[episodes - 1].start + self.episodes[episodes - 1].length
+        values = {name: column[:frames] for name, column in self.columns.values.items()}
+        columns = Columns(values, self.columns.files, self.columns.file[:frames], self.columns.row[:frames])
+        return replace(self, episodes=rows, columns=columns, whole=self.whole or self)
 
     @cached_property
     def action(self) -> Float[Tensor, "n a"]:

@@ -1,0 +1,171 @@
+"""Where a cell is trained and evaluated: the folder with the one dataset, and what is known of the environment.
+
+DIR/dataset/              the demonstrations, recorded once; fewer are its first ones
+DIR/runs/<cell>/          the training run of a cell, with its checkpoint
+DIR/cells/<cell>.json     what a finished cell has found; it is not done again
+"""
+
+import inspect
+import json
+import time
+from dataclasses import asdict, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from plait import checkpoint, envs
+from plait.compare.cell import Cell, Setup
+from plait.compare.size import Sized, equalised
+from plait.compare.variants import mispaired, without_cameras, without_words
+from plait.config import members
+from plait.data.lerobot import Dataset
+from plait.diagnose.cost import Cost, measure
+from plait.encoders.tokenizer import Tokenizer
+from plait.evaluate.rollout import evaluate
+from plait.evaluate.statistics import manipulated
+from plait.fusion import Fusion
+from plait.nn.device import pick_device
+from plait.recipes import RECIPES, Recipe
+from plait.train.policy import train
+from plait.types import Observation
+
+MISPAIRING_SEED = 0  # the same episodes are mispaired for every fusion and seed
+
+
+class Bench:
+    """One comparison's folder.
+
+    Args:
+        workers: processes that simulate in an evaluation; one per processor when None.
+    """
+
+    def __init__(self, folder: Path, setup: Setup, device: str = "auto", workers: int | None = None) -> None:
+        self.folder, self.setup, self.device, self.workers = folder, setup, device, workers
+        self.recipe = RECIPES[setup.recipe]()
+        self.sized = cache(self._sized)  # by fusion
+
+    @cached_property
+    def data(self) -> Dataset:
+        return Dataset.open(self.folder / "dataset")
+
+    def finished(self, cell: Cell) -> dict[str, Any] | None:
+        """What the cell has found, if it is done.
+
+        Raises:
+            ValueError: it was done with other settings.
+        """
+        path = self._path(cell)
+        if not path.exists():
+            return None
+        found = json.loads(path.read_text("utf-8"))
+        before, now = found["settings"], json.loads(json.dumps(cell.settings(self.setup)))
+        differ = [
+            f"{name} ({before.get(name)!r} then, {now[name]!r} now)" for name in now if before.get(name) != now[name]
+        ]
+        if differ:
+            raise ValueError(f"{path} was made with other settings: {', '.join(differ)}; say --out another folder")
+        return found
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Train and evaluate the cell, go on where it was interrupted, and write what it has found.
+
+        A loss that ceases to be finite is a finding too, under ``"error"``.
+        """
+        sized, recipe, began = self.sized(cell.fusion), self._recipe(cell), time.perf_counter()
+        found: dict[str, Any] = {"settings": cell.settings(self.setup), "width": sized.width}
+        found |= {"parameters": sized.parameters, "off": round(sized.off, 4), "trials": {}, "error": None}
+        try:
+            run = train(recipe.policy, recipe.train, self._data(cell), self.folder / "runs" / cell.name)
+            found["train_s"] = round(time.perf_counter() - began, 1)
+            found |= self._evaluate(cell, run)
+        except FloatingPointError as error:
+            found["error"] = str(error)
+        path = self._path(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
+        return found
+
+    def cost(self, fusion: str) -> Cost:
+        """Of one prediction for one robot by the whole policy."""
+        device = pick_device(self.device)
+        policy = self.sized(fusion).policy.build(self.data.spec, self._tokenizer, self.data.statistics())
+        images = {camera: self.data.images(camera, [0]) for camera in self.data.spec.cameras}
+        state = None if self.data.state is None else self.data.state[:1]
+        inputs = policy.to(device).eval().prepare(Observation(images, state, [self.data.tasks[0]])).to(device)
+        return measure(policy, lambda: policy.predict(inputs), device)
+
+    def _path(self, cell: Cell) -> Path:
+        return self.folder / "cells" / f"{cell.name}.json"
+
+    def _sized(self, fusion: str) -> Sized:
+        return equalised(self.recipe.policy, members(Fusion)[fusion], self.data.spec, self._tokenizer)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.build(self.data.tasks)
+
+    def _recipe(self, cell: Cell) -> Recipe:
+        given = {"steps": self.setup.steps, "batch_size": self.setup.batch_size}
+        numbers = {name: value for name, value in given.items() if value is not None}
+        numbers |= {"learning_rate": self.setup.learning_rate(cell.fusion), "seed": cell.seed}
+        config = replace(self.recipe.train, **numbers, device=self.device, keep=1)
+        return Recipe(self.sized(cell.fusion).policy, config)
+
+    def _data(self, cell: Cell) -> Dataset:
+        data = self.data.first(cell.demonstrations)
+        if cell.mispaired:
+            data = mispaired(data, cell.mispaired / 100, MISPAIRING_SEED)
+        variants = {"vision_only": without_words, "words_only": without_cameras}
+        return variants[cell.contrast](data) if cell.contrast else data
+
+    def _evaluate(self, cell: Cell, run: Path) -> dict[str, Any]:
+        policy, trials, protocol = checkpoint.load(run).to(pick_device(self.device)), {}, {}
+        began = time.perf_counter()
+        for name, (instructions, env_args) in self._trials(cell).items():
+            result = evaluate(
+                policy,
+                self.setup.env,
+                self.setup.env_args | env_args,
+                episodes=self.setup.episodes,
+                instructions=instructions,
+                workers=self.workers,
+                checkpoint=checkpoint.fingerprint(run),
+                title=name,
+            )
+            if result["partial"]:
+                raise KeyboardInterrupt
+            trials[name] = _counts(name, result["per_episode"])
+            protocol = protocol or result["protocol"]
+        return {"trials": trials, "evaluate_s": round(time.perf_counter() - began, 1), "protocol": protocol}
+
+    def _trials(self, cell: Cell) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Name -> what the policy is told, and what is asked of the environment besides."""
+        told = "absent" if cell.contrast == "vision_only" else "normal"
+        blind: dict[str, Any] = {"cameras": []} if cell.contrast == "words_only" else {}
+        trials = {"seen": (told, blind)}
+        if "combinations" in self._arguments:
+            trials["unseen"] = (told, {**blind, "combinations": "unseen"})
+        return trials | ({"following": ("exchanged", blind)} if told == "normal" else {})
+
+    @cached_property
+    def _arguments(self) -> set[str]:
+        """What the environment can be told."""
+        env = envs.make(self.setup.env, **self.setup.env_args)
+        env.close()
+        return set(inspect.signature(type(env.unwrapped)).parameters)
+
+
+def _counts(trial: str, rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Hits of n: successes; for ``following``, episodes in which the object that is named now was manipulated."""
+    if trial == "following":
+        rows = [row for row in rows if row.get("target")]
+        return {"hits": sum(row["target"] in manipulated(row) for row in rows), "n": len(rows)}
+    return {"hits": sum(bool(row["success"]) for row in rows), "n": len(rows)}
+
+
+def as_message(setup: Setup, folder: Path, device: str, workers: int) -> bytes:
+    """What another process needs to open the same bench."""
+    told = {"setup": asdict(setup), "folder": str(folder), "device": device, "workers": workers}
+    return json.dumps(told).encode()

@@ -1,0 +1,105 @@
+"""``plait compare``: record once, train and evaluate every cell, and draw the conclusion in a table and a picture."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from plait.compare.bench import Bench
+from plait.compare.cell import CONTRASTS, Cell, Contrast, Setup, grid
+from plait.compare.parallel import run_parallel
+from plait.compare.plot import draw
+from plait.compare.report import Line, pooled, write_markdown
+from plait.data.cache import Images
+from plait.diagnose.cost import Cost
+from plait.evaluate.protocol import versions
+from plait.processes import processors
+from plait.progress import Bar
+from plait.record.recorder import record
+
+
+def compare(
+    setup: Setup,
+    out: Path | str,
+    fusions: Sequence[str],
+    demonstrations: Sequence[int],
+    seeds: int = 3,
+    *,
+    mispaired: Sequence[int] = (),
+    contrasts: Sequence[Contrast] = CONTRASTS,
+    jobs: int = 1,
+    workers: int | None = None,
+    device: str = "auto",
+) -> list[Line]:
+    """Compare fusions at equal data, updates and size; the same call continues, and more cells may be added.
+
+    Args:
+        out: folder of everything; ``results.json``, ``results.md`` and ``results.png`` in it are written at the end.
+        demonstrations: one or several numbers.
+        seeds: trainings of each kind.
+        mispaired: percents of the episodes that get another episode's instruction.
+        contrasts: what is tried without, beside the fusions.
+        jobs: cells at the same time.
+        workers: processes that simulate.
+
+    Returns:
+        the table's lines.
+
+    Raises:
+        ValueError: an unknown name, a number out of range, or a folder that holds something else.
+        KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
+    """
+    cells, folder = grid(setup, fusions, demonstrations, seeds, mispaired, contrasts), _open(Path(out))
+    if jobs < 1:
+        raise ValueError(f"jobs: {jobs} is too few; at least 1")
+    record(setup.env, folder / "dataset", max(demonstrations), setup.env_args, workers or processors())
+    bench = Bench(folder, setup, device, workers)
+    found = {cell: result for cell in cells if (result := bench.finished(cell)) is not None}
+    try:
+        found.update(_run(bench, [cell for cell in cells if cell not in found], jobs))  # one after another
+    except KeyboardInterrupt:
+        done = f"{len(found)} of {len(cells)} cells are finished"
+        raise KeyboardInterrupt(f"interrupted; {done} and the same command continues") from None
+    costs = _costs(bench, list(dict.fromkeys(cell.fusion for cell in cells)))
+    lines = pooled({cell: found[cell] for cell in cells}, costs)
+    _write(folder, setup, lines, {cell.name: found[cell] for cell in cells})
+    return lines
+
+
+def _open(folder: Path) -> Path:
+    if folder.exists() and any(folder.iterdir()) and not (folder / "dataset").is_dir():
+        raise ValueError(f"{folder} is not empty and holds no comparison (no dataset/); say --out another folder")
+    return folder
+
+
+def _run(bench: Bench, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    if jobs == 1:
+        for number, cell in enumerate(cells, 1):
+            print(f"cell {number} of {len(cells)}: {cell}", file=sys.stderr, flush=True)
+            yield cell, bench.run(cell)
+    elif cells:
+        size = bench.recipe.policy.image_size
+        Images(bench.data, list(bench.data.spec.cameras), (size, size))  # decoded once, not once in each job
+        with Bar("comparing", len(cells), "cells") as bar:
+            for cell, result in run_parallel(bench, cells, jobs):
+                bar.advance(status=f"{cell}")
+                yield cell, result
+
+
+def _costs(bench: Bench, fusions: list[str]) -> dict[str, Cost]:
+    """Measured when nothing else runs, once for each folder."""
+    path = bench.folder / "costs.json"
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    known |= {name: asdict(bench.cost(name)) for name in fusions if name not in known}
+    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return {name: Cost(**known[name]) for name in fusions}
+
+
+def _write(folder: Path, setup: Setup, lines: list[Line], cells: dict[str, Any]) -> None:
+    described = {"setup": asdict(setup), "versions": versions(), "lines": [line.as_json() for line in lines]}
+    text = json.dumps({**described, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    write_markdown(folder / "results.md", setup, lines)
+    draw(lines, folder / "results.png")

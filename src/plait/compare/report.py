@@ -1,0 +1,165 @@
+"""From cells to a table: the episodes of all seeds together, with their interval."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from plait.compare.cell import Cell, Contrast, Setup
+from plait.compare.cost import cost_cells
+from plait.compare.size import TOLERANCE
+from plait.diagnose.cost import Cost
+from plait.evaluate.statistics import wilson
+
+SUCCESS = ("fusion", "demos", "mispaired", "success", "seeds", "unseen", "follows")
+SIZE = ("fusion", "width", "parameters", "off", "GFLOPs", "p50", "p99", "memory")
+NOTES = (
+    "success: scenes that training never saw, words as in training. seeds: the worst and the best training's success.",
+    "unseen: the target is a pair of colour and shape that no demonstration has. follows: another object of the same "
+    "scene is named, and that one is acted on.",
+    "In brackets: 95 % Wilson interval over the episodes of all seeds together; all seeds and fusions meet the same "
+    "scenes.",
+    f"width: found by bisection, so that the whole policy's parameters are within {TOLERANCE:.0%} of the recipe's; "
+    "! marks a fusion that no width brings there.",
+    "GFLOPs, p50, p99, memory: one prediction for one robot by the whole policy.",
+)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Hits of n episodes."""
+
+    hits: int
+    n: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.hits / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, in percent."""
+        low, high = wilson(self.hits, self.n)
+        return 100 * low, 100 * high
+
+    def __str__(self) -> str:
+        return "{:.0f} [{:.0f}, {:.0f}]".format(self.percent, *self.interval)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of cell, its seeds together. ``seeds``: success of each, in percent; a diverged one has 0.
+
+    Attributes:
+        trials: ``seen``, ``unseen``, ``following``, as far as they were tried.
+        off: how far the number of parameters is from the reference's.
+        diverged: trainings whose loss ceased to be finite; all their episodes count as failures of ``seen``.
+    """
+
+    fusion: str
+    demonstrations: int
+    mispaired: int
+    contrast: Contrast
+    trials: dict[str, Share]
+    seeds: list[float]
+    width: int
+    parameters: int
+    off: float
+    diverged: int
+    cost: Cost
+
+    @property
+    def label(self) -> str:
+        return self.contrast.replace("_", " ") or self.fusion
+
+    def as_json(self) -> dict[str, Any]:
+        trials = {
+            name: {**asdict(share), "percent": share.percent, "ci95": share.interval}
+            for name, share in self.trials.items()
+        }
+        return {**asdict(self), "trials": trials}
+
+
+def pooled(found: Mapping[Cell, dict[str, Any]], costs: Mapping[str, Cost]) -> list[Line]:
+    """One line for each kind of cell, in the order of the cells; contrasts last."""
+    kinds: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in found:
+        kinds.setdefault((cell.fusion, cell.demonstrations, cell.mispaired, cell.contrast), []).append(cell)
+    lines = [_line([found[cell] for cell in cells], cells[0], costs) for cells in kinds.values()]
+    return sorted(lines, key=lambda line: bool(line.contrast))
+
+
+def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cost]) -> Line:
+    episodes, seen = results[0]["settings"]["episodes"], {"hits": 0, "n": results[0]["settings"]["episodes"]}
+    counts: dict[str, list[dict[str, int]]] = {}
+    for result in results:
+        for name, count in (result["trials"] or {"seen": seen}).items():
+            counts.setdefault(name, []).append(count)
+    trials = {n: Share(sum(c["hits"] for c in rows), sum(c["n"] for c in rows)) for n, rows in counts.items()}
+    return Line(
+        cell.fusion,
+        cell.demonstrations,
+        cell.mispaired,
+        cell.contrast,
+        {name: share for name, share in trials.items() if share.n},
+        [100 * count["hits"] / episodes for count in counts["seen"]],
+        results[0]["width"],
+        results[0]["parameters"],
+        results[0]["off"],
+        sum(result["error"] is not None for result in results),
+        costs[cell.fusion],
+    )
+
+
+def tables(lines: Sequence[Line]) -> list[Table]:
+    """For a terminal: what was reached, and by policies of what size and cost."""
+    return [_table(*_success(lines)), _table(*_size(lines))]
+
+
+def write_markdown(path: Path, setup: Setup, lines: Sequence[Line]) -> None:
+    """The tables, what their columns mean, and with what they were made."""
+    parts = [f"# Fusions on {setup.env}", "![](results.png)", _markdown(*_success(lines)), _markdown(*_size(lines))]
+    made = json.dumps(asdict(setup), ensure_ascii=False)
+    parts += ["\n".join(f"- {note}" for note in NOTES), f"Made with `{made}`."]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+Rows = list[tuple[str, ...]]
+
+
+def _success(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
+    """Headings and rows; the share of mispaired instructions is left out where none are."""
+    rows: Rows = []
+    for line in lines:
+        seeds = f"{min(line.seeds):.0f} – {max(line.seeds):.0f}"
+        seeds += f", {line.diverged} diverged" if line.diverged else ""
+        seen, *others = (str(line.trials.get(name, "–")) for name in ("seen", "unseen", "following"))
+        rows.append((line.label, f"{line.demonstrations:,}", f"{line.mispaired} %", seen, seeds, *others))
+    shown = [place for place, name in enumerate(SUCCESS) if name != "mispaired" or any(x.mispaired for x in lines)]
+    return tuple(SUCCESS[place] for place in shown), [tuple(row[place] for place in shown) for row in rows]
+
+
+def _size(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
+    """Headings and rows, one for each fusion."""
+    rows: Rows = []
+    for line in {line.fusion: line for line in lines if not line.contrast}.values():
+        off = f"{line.off:+.1%}" + (" !" if abs(line.off) > TOLERANCE else "")
+        parameters, *rest = cost_cells(replace(line.cost, parameters=line.parameters))
+        rows.append((line.fusion, str(line.width), parameters, off, *rest))
+    return SIZE, rows
+
+
+def _table(headings: tuple[str, ...], rows: Rows) -> Table:
+    drawn = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, heading in enumerate(headings):
+        drawn.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def _markdown(headings: tuple[str, ...], rows: Rows) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ("---",) * len(headings), *rows))

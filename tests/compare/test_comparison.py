@@ -1,0 +1,110 @@
+"""A comparison, very small: interrupted, continued with two jobs, and added to."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from plait.cli import main
+from plait.compare import comparison
+from plait.compare.bench import Bench
+from plait.compare.cell import Setup
+from plait.compare.comparison import compare
+from plait.diagnose import cost
+
+SETUP = Setup("tabletop", {"size": 32}, steps=3, batch_size=8, episodes=2)
+GRID = {"seeds": 1, "contrasts": (), "workers": 1, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Interrupted in the second of three cells, then continued by two processes."""
+    folder, run, seen = tmp_path_factory.mktemp("compare") / "here", Bench.run, []
+
+    def interrupted(bench, cell):
+        seen.append(cell.name)
+        if len(seen) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return run(bench, cell)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "FEWEST", 2), patch.setattr(cost, "SECONDS", 0.0)
+        patch.setattr(Bench, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="1 of 3 cells are finished and the same command continues"):
+            compare(SETUP, folder, ["film", "early"], [9], **{**GRID, "contrasts": ("words_only",)})
+        patch.setattr(Bench, "run", lambda *_: pytest.fail("the other cells belong to other processes"))
+        before = (folder / "cells/film-9-seed0.json").stat().st_mtime_ns
+        compare(SETUP, folder, ["film", "early"], [9], **{**GRID, "contrasts": ("words_only",)}, jobs=2)
+        assert (folder / "cells/film-9-seed0.json").stat().st_mtime_ns == before
+    assert seen == ["film-9-seed0", "early-9-seed0"]
+    return folder
+
+
+def test_the_results_tell_everything(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert [line["fusion"] for line in results["lines"]] == ["film", "early", "film"]
+    assert list(results["cells"]) == ["film-9-seed0", "early-9-seed0", "film-9-seed0-words_only"]
+    for line in results["lines"]:
+        assert line["trials"].keys() == {"seen", "unseen", "following"}
+        assert all(share["n"] == 2 and share["ci95"][1] > 50 for share in line["trials"].values())
+        assert abs(line["off"]) < 0.1
+    assert results["cells"]["early-9-seed0"]["protocol"]["env_args"]["size"] == 32
+    text = (finished / "results.md").read_text()
+    assert "| early | 9 |" in text and "| words only | 9 |" in text and "±" not in text
+    assert (finished / "results.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_all_cells_met_the_same_scenes_and_the_dataset_was_recorded_once(finished: Path) -> None:
+    cells = [json.loads(path.read_text()) for path in (finished / "cells").iterdir()]
+    assert len({json.dumps(cell["protocol"]["episode_seeds"]) for cell in cells}) == 1
+    recorded = [json.loads((run / "run.json").read_text())["dataset"] for run in (finished / "runs").iterdir()]
+    assert recorded[0] == recorded[1] == recorded[2]
+
+
+def test_a_finished_comparison_does_nothing_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("all is done"))
+    monkeypatch.setattr(Bench, "cost", lambda *_: pytest.fail("all is measured"))
+    assert len(compare(SETUP, finished, ["early", "film"], [9], **GRID)) == 2
+
+
+def test_other_settings_need_another_folder(finished: Path) -> None:
+    other = Setup("tabletop", {"size": 32}, steps=4, batch_size=8, episodes=2)
+    with pytest.raises(ValueError, match=r"film-9-seed0.json was made with other settings: steps \(3 then, 4 now\)"):
+        compare(other, finished, ["film"], [9], **GRID)
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="is not empty and holds no comparison"):
+        compare(SETUP, tmp_path, ["film"], [9])
+
+
+def test_a_loss_that_explodes_is_a_result(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_: object) -> None:
+        raise FloatingPointError("the loss is nan at step 2")
+
+    monkeypatch.setattr("plait.compare.bench.train", explode)
+    monkeypatch.setattr(comparison, "draw", lambda *_: None)
+    (line,) = compare(SETUP, finished, ["early"], [8], **GRID)
+    assert line.diverged == 1 and line.seeds == [0.0] and str(line.trials["seen"]) == "0 [0, 66]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--env ENV and --out DIR are needed"),
+        (["--cost", "--env", "tabletop"], "leave out --env"),
+        (["--cost", "--fusion", "flim"], "Did you mean 'film'?"),
+        (["--env", "tabletop", "--out", "x", "--mispaired", "120"], "shares are percent, 0 to 100"),
+        (["--env", "tabletop", "--out", "x", "--recipe", "tabletop-pikc"], "Did you mean 'tabletop-pick'?"),
+        (["--env", "tabletop", "--out", "x", "--learning-rate", "flim=1"], "Did you mean 'film'?"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
