@@ -47,7 +47,7 @@ def test_record_train_resume_evaluate_act(
     assert main(["eval", "run", "--dataset", "data"]) == 0
     shown = capsys.readouterr().out
     assert "moments of 1 held-out episodes" in shown and "they were held out in the training too" in shown
-    assert json.loads(Path("run/eval/dataset/eval.json").read_text())["counts"]["n_episodes"] == 1
+    assert json.loads(Path("run/eval/dataset-data/eval.json").read_text())["counts"]["n_episodes"] == 1
 
     Path("a.png").write_bytes(encode_png(Dataset.open("data").images("front", [0])[0].numpy()))
     assert main(["act", "run", "--image", "front=a.png", "--instruction", "pick up the red ball"]) == 0

@@ -69,6 +69,8 @@ def load(path: Path | str) -> Policy:
     """
     folder = find(path)
     description = describe(folder)
+    if missing := {"policy", "spec"} - description.keys():
+        raise ValueError(f"checkpoint {folder}: {CONFIG} says nothing of {sorted(missing)}; copy the folder again")
     config = from_dict(PolicyConfig, description["policy"], "policy")
     spec = from_dict(Spec, description["spec"], "spec")
     try:
@@ -104,7 +106,7 @@ def describe(folder: Path) -> dict[str, Any]:
         description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         version = int(description["format_version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"checkpoint {folder}: {CONFIG} is not a plait config ({error})") from error
+        raise ValueError(f"checkpoint {folder}: {CONFIG} is not a plait config ({error!r})") from error
     if version > FORMAT_VERSION:
         raise ValueError(
             f"checkpoint {folder}: format version {version}, this plait reads up to {FORMAT_VERSION}; upgrade plait"

@@ -49,7 +49,7 @@ def tabletop() -> Recipe:
             head=RegressionConfig(hidden=1024, layers=2),
         ),
         TrainConfig(
-            steps=17_000,
+            steps=16_920,
             batch_size=512,
             learning_rate=1e-3,
             warmup_steps=500,

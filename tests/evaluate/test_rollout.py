@@ -154,10 +154,12 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
         return predict(inputs)
 
     policy.predict = interrupted
+    (tmp_path / "eval.json").write_text("of an earlier, whole evaluation")
     result = evaluate(policy, ID, episodes=9, slots=3, workers=1, out=tmp_path, quiet=True)
     assert result["partial"] is True
     assert 0 < result["aggregated"]["n_episodes"] < 9
-    assert json.loads((tmp_path / "eval.json").read_text()) == result
+    assert json.loads((tmp_path / "eval.partial.json").read_text()) == result
+    assert (tmp_path / "eval.json").read_text() == "of an earlier, whole evaluation"
 
 
 def test_a_policy_of_another_embodiment_is_refused():

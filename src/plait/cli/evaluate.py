@@ -65,15 +65,15 @@ class Eval(Verb):
     def _name(self) -> str:
         """Of the report's folder: evaluations of different scenes, words or control do not replace each other."""
         if self.dataset is not None:
-            return "dataset"
-        control = {"execute": self.execute, "ensemble": self.ensemble}
-        changed = [f"{name}={value}" for name, value in control.items() if value is not None]
-        words = [re.sub(r"[^\w.,=+-]", "_", word) for word in sorted(self.env_args)]
-        return "-".join([self.instructions, *changed, *words])
+            return f"dataset-{_plain(Path(self.dataset).resolve().name)}"
+        changed = {"env": None if self._env_is_recorded else self.env, "seed": self.seed or None}
+        changed |= {"execute": self.execute, "ensemble": self.ensemble}
+        options = [f"{name}={value}" for name, value in changed.items() if value is not None]
+        return "-".join([self.instructions, *map(_plain, options), *map(_plain, sorted(self.env_args))])
 
     def _closed_loop(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
-        from plait.evaluate.rollout import evaluate
+        from plait.evaluate.rollout import PARTIAL, WHOLE, evaluate
 
         env, env_args = self._environment()
         result = evaluate(
@@ -90,7 +90,8 @@ class Eval(Verb):
             out=out,
             checkpoint=checkpoint.fingerprint(self.checkpoint),
         )
-        print("\n".join([*closed_loop_lines(result), f"details: {out}/eval.json"]))
+        name = PARTIAL if result["partial"] else WHOLE
+        print("\n".join([*closed_loop_lines(result), f"details: {out}/{name}"]))
         if result["partial"]:
             done = len(result["per_episode"])
             raise KeyboardInterrupt(
@@ -106,19 +107,33 @@ class Eval(Verb):
         print("\n".join([*open_loop_lines(result), f"details: {out}/eval.json"]))
 
     def _environment(self) -> tuple[str, dict[str, Any]]:
-        """The environment that is named; else the one in which the training data was recorded, with its arguments."""
-        from plait import checkpoint
-
+        """The environment that is named; the one in which the training data was recorded has that one's arguments."""
         given = pairs(self.env_args, "--env-args")
-        if self.env is not None:
+        if not self._env_is_recorded and self.env is not None:
             return self.env, given
-        recorded = checkpoint.provenance(self.checkpoint).get("dataset", {}).get("recorded", {})
+        recorded = self._recorded
         if "env" not in recorded:
             raise ValueError(
                 f"{self.checkpoint}: its training data was not recorded with plait; say --env ENV, "
                 "or --dataset DATASET for the error on held-out episodes."
             )
         return recorded["env"], {**recorded["env_args"], **given}
+
+    @property
+    def _recorded(self) -> dict[str, Any]:
+        """How the training data was recorded, as far as plait did that."""
+        from plait import checkpoint
+
+        return checkpoint.provenance(self.checkpoint).get("dataset", {}).get("recorded", {})
+
+    @property
+    def _env_is_recorded(self) -> bool:
+        return self.env is None or self.env == self._recorded.get("env")
+
+
+def _plain(word: str) -> str:
+    """As part of a folder's name."""
+    return re.sub(r"[^\w.,=+-]", "_", word)
 
 
 def closed_loop_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -25,7 +25,7 @@ for _id, _entry_point in ENTRY_POINTS.items():
 
 def environments() -> dict[str, str]:
     """Name -> one line, of the environments that come with plait."""
-    return {"tabletop": "pick, place, push or stack one of four objects on a table (MuJoCo, built in)"}
+    return {"tabletop": "pick, place, push, stack or recall one of four objects on a table (MuJoCo, built in)"}
 
 
 def make(env: str, **env_args: Any) -> gymnasium.Env:

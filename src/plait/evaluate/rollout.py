@@ -22,6 +22,7 @@ from plait.progress import Bar
 from plait.types import Observation
 
 SLOTS = 50  # environments that are stepped together; enough to keep the policy's batch efficient
+WHOLE, PARTIAL = "eval.json", "eval.partial.json"
 VIDEOS = "videos"
 
 
@@ -46,7 +47,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run ``episodes`` episodes, the same for the same arguments, whatever the number of workers.
 
-    An interruption (Ctrl-C) reports the episodes that were finished, marked ``"partial": true``.
+    An interruption (Ctrl-C) reports the episodes that were finished, marked ``"partial": true``, in
+    ``eval.partial.json``; an earlier ``eval.json`` and its films stay as they are.
 
     Args:
         policy: on the device it shall run on.
@@ -75,7 +77,10 @@ def evaluate(
     with Bar(title, episodes, "episodes", quiet=quiet) as bar:
         finished, result = _run(controller, scenes, seed, workers, checkpoint, bar)
     if out is not None:
-        _write(result, scenes, chosen(finished, videos), policy, Path(out), video_format)
+        if result["partial"]:
+            write_report(result, Path(out), PARTIAL)  # beside the report of an earlier, whole evaluation
+        else:
+            _write(result, scenes, chosen(finished, videos), policy, Path(out), video_format)
     return result
 
 
@@ -134,12 +139,12 @@ def report(episodes: list[Episode], protocol: dict[str, Any], wall_s: float, par
     }
 
 
-def write_report(result: dict[str, Any], out: Path) -> Path:
-    """Write ``eval.json`` into the folder ``out``, as a whole or not at all."""
+def write_report(result: dict[str, Any], out: Path, name: str = WHOLE) -> Path:
+    """Write the report into the folder ``out``, as a whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
-    draft = out / f".eval.json.{os.getpid()}.tmp"
+    draft = out / f".{name}.{os.getpid()}.tmp"
     draft.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return draft.replace(out / "eval.json")
+    return draft.replace(out / name)
 
 
 def _collect(episodes: Iterator[Episode], bar: Bar) -> tuple[list[Episode], bool]:
@@ -160,6 +165,7 @@ def _write(
 ) -> None:
     for old in out.glob(f"{VIDEOS}/episode_*"):  # of an earlier evaluation
         old.unlink()
+    (out / PARTIAL).unlink(missing_ok=True)
     write_report(result, out)  # first without videos: they can be interrupted
     names = _write_videos(scenes, filmed, policy, out / VIDEOS, video_format)
     for row in result["per_episode"]:

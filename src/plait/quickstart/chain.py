@@ -22,6 +22,7 @@ from rich.table import Table
 
 import plait
 from plait import checkpoint, envs
+from plait.config import read_json
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.rollout import evaluate
 from plait.nn.device import pick_device
@@ -112,7 +113,7 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        self.entries: dict[str, dict[str, Any]] = read_json(path) if path.exists() else {}
 
     def phase(self, name: str, settings: dict[str, Any], work: Callable[[], dict[str, Any]]) -> None:
         """Do ``work`` unless it is done with these settings; note its results and its time over all attempts."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from plait.config import read_json
 from plait.train.state import NUMBERS, TrainState
 
 Save = Callable[..., object]
@@ -44,7 +45,7 @@ class Run:
         self._save = save
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoints():
-            _refuse_other(folder, json.loads((folder / "run.json").read_text()), json.loads(json.dumps(made_with)))
+            _refuse_other(folder, read_json(folder / "run.json"), json.loads(json.dumps(made_with)))
         elif any(folder.iterdir()) and not (folder / "run.json").exists():
             raise ValueError(f"{folder} is not empty and holds no run (no run.json); say --out another folder.")
         _write_whole(folder / "run.json", json.dumps(made_with, indent=2) + "\n")
