@@ -44,7 +44,9 @@ class Meter:
     def _catch_up(self) -> None:
         if self._behind is None:
             return
-        self._behind.append(torch.cuda.current_stream().record_event())
+        event = torch.cuda.Event()
+        event.record()
+        self._behind.append(event)
         if len(self._behind) > self.BEHIND:
             self._behind.popleft().synchronize()
 
