@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from plait.data.augment import Augment
+from plait.train.modulation import Modulation
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class TrainConfig:
     """How images are changed at random; all zero leaves them as they are."""
     modality_dropout: float = 0.0
     """Probability that a camera or the state of a sample is hidden, so that the policy learns to do without."""
+    imbalance_every: int = 0
+    """Steps between two measurements of each modality's share in the gradient and in the prediction; 0 = never."""
+    modulation: Modulation = field(default_factory=Modulation)
+    """Hold back a modality that the measurements find dominant."""
     log_every: int = 20
     """Steps between two reports on the screen; the log has every step."""
     validate_every: int = 500
@@ -58,10 +63,12 @@ class TrainConfig:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "must be at least 1")
         for name in ("learning_rate", "clip_norm"):
             _require(name, getattr(self, name), getattr(self, name) > 0, "must be above 0")
-        for name in ("warmup_steps", "weight_decay", "seed"):
+        for name in ("warmup_steps", "weight_decay", "seed", "imbalance_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "must not be negative")
         for name in ("ema_decay", "val_fraction", "modality_dropout"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) < 1, "must be at least 0 and below 1")
+        if self.modulation.strength and not self.imbalance_every:
+            _require("imbalance_every", 0, False, "must be at least 1 with modulation, which goes by the measurements")
 
 
 def _require(name: str, value: float, holds: bool, rule: str) -> None:

@@ -11,7 +11,9 @@ from torch.nn.utils import clip_grad_norm_
 from plait.nn.device import pick_autocast, pick_device
 from plait.train.config import TrainConfig
 from plait.train.graph import CapturedUpdate, Update
+from plait.train.imbalance import watch
 from plait.train.interrupt import Interrupt
+from plait.train.modulation import add_noise, hold_back
 from plait.train.optim import learning_rate, set_learning_rate
 from plait.train.progress import Meter, Screen
 from plait.train.run import Run
@@ -57,6 +59,8 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run) -> Trai
         for batch in meter.watch(source.stream(state.step, config.steps)):
             losses = train_step(state, batch.to(device, non_blocking=True), config, update)
             tracker.add(state.step, losses)
+            if config.imbalance_every and state.step % config.imbalance_every == 0:
+                tracker.measure(watch(state, batch.to(device), config, autocast))
             if _due(state.step, config.validate_every, config):
                 with meter.paused():
                     tracker.measure(validate(state.ema.model, source, device, autocast))
@@ -76,6 +80,7 @@ def train_step(state: TrainState, batch: Any, config: TrainConfig, update: Updat
     """One step; returns the loss, its parts and the gradient's norm before clipping, still on the device."""
     torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout and noise depend on seed and step alone
     set_learning_rate(state.optimizer, learning_rate(state.step, config))
+    hold_back(state.optimizer, state.paces)
     state.ema.prepare(state.step)
     losses = update(batch)
     state.step += 1
@@ -88,6 +93,7 @@ def update_weights(state: TrainState, clip_norm: float, autocast: torch.autocast
         losses = state.loss(batch)
     losses["loss"].backward()
     norm = clip_grad_norm_(state.model.parameters(), clip_norm)
+    add_noise(state.optimizer)
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.ema.update(state.model)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.optim import AdamW
 
 from plait.train.config import TrainConfig
 from plait.train.ema import Ema
+from plait.train.modulation import divide
 from plait.train.optim import build_optimizer
 
 TENSORS, NUMBERS, AVERAGE = "training.safetensors", "training.json", "model.safetensors"
@@ -20,7 +21,7 @@ TENSORS, NUMBERS, AVERAGE = "training.safetensors", "training.json", "model.safe
 
 @dataclass
 class TrainState:
-    """The weights, their average, the optimiser's moments and the number of updates made.
+    """The weights, their average, the optimiser's moments, the number of updates made and what is held back.
 
     The randomness of a step depends on the seed and the step alone, so no generator is part of it.
     """
@@ -30,11 +31,14 @@ class TrainState:
     ema: Ema
     optimizer: AdamW
     step: int = 0
+    paces: dict[str, float] = field(default_factory=dict)  # modality that is held back -> factor on its learning rate
 
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
         loss: Any = model.loss
         optimizer = build_optimizer(model, config)
+        if config.modulation.strength:
+            divide(optimizer, model, config.modulation.noise)
         return cls(
             model.train(), torch.compile(loss) if config.compile else loss, Ema(model, config.ema_decay), optimizer
         )
@@ -45,12 +49,14 @@ class TrainState:
         for name, parameter in self._optimised():
             tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
         save_file({name: _plain(value) for name, value in tensors.items()}, folder / TENSORS)
-        (folder / NUMBERS).write_text(json.dumps({"format_version": 1, "step": self.step}) + "\n")
+        numbers = {"format_version": 1, "step": self.step, "paces": self.paces}
+        (folder / NUMBERS).write_text(json.dumps(numbers) + "\n")
 
     def load(self, folder: Path) -> None:
         """Continue from ``folder``: every tensor is as it was when ``save`` was called."""
         tensors = load_file(folder / TENSORS)
-        self.step = json.loads((folder / NUMBERS).read_text())["step"]
+        numbers = json.loads((folder / NUMBERS).read_text())
+        self.step, self.paces = numbers["step"], numbers["paces"]
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         self.ema.model.load_state_dict(load_file(folder / AVERAGE))
         for name, parameter in self._optimised():

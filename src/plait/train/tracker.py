@@ -25,7 +25,7 @@ class Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
         self._pending: list[tuple[int, dict[str, Tensor]]] = []
-        self._measured: dict[str, float] = {}
+        self._measured: dict[int, dict[str, float]] = {}
         _cut(folder / LOG, step)
         self._file = (folder / LOG).open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
@@ -43,7 +43,8 @@ class Tracker:
 
     def measure(self, measurements: Iterable[tuple[str, float]]) -> None:
         """Note measurements beside the losses of the newest step."""
-        self._measured |= dict(measurements)
+        step, _ = self._pending[-1]
+        self._measured.setdefault(step, {}).update(measurements)
 
     def flush(self) -> dict[str, float]:
         """Write what was noted and return the row of the newest step; {} when nothing was noted.
@@ -51,9 +52,7 @@ class Tracker:
         Raises:
             FloatingPointError: a loss is not finite; the steps up to it are written.
         """
-        rows = _rows(self._pending)
-        if rows:
-            rows[-1] |= self._measured
+        rows = [row | self._measured.get(int(row["step"]), {}) for row in _rows(self._pending)]
         self._pending, self._measured = [], {}
         for row in rows:
             self._write(row)
