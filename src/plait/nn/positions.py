@@ -13,7 +13,7 @@ def grid_positions(grid: tuple[int, int], dim: int) -> Float[Tensor, "n d"]:
     """
     if dim % 4:
         raise ValueError(f"grid positions: width {dim} is not a multiple of 4")
-    frequency = 10_000 ** -torch.linspace(0, 1, dim // 4)
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    frequency = 10_000 ** -torch.linspace(0, 1, dim // 4, device=rows.device)  # also where shapes alone are wanted
     angles = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
