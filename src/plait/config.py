@@ -4,28 +4,14 @@ A field whose type is a union of config classes is a choice of part: the dict ca
 ``"type"`` (``FilmConfig`` -> ``"film"``). The union is the registry: nothing else lists the parts.
 """
 
-import json
 import re
 import types
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-
-
-def read_json(path: Path) -> Any:
-    """What a file of plait's own holds.
-
-    Raises:
-        ValueError: it is damaged; the message names it.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); delete it, or restore it from a copy") from error
 
 
 def unknown(what: str, value: object, options: Iterable[str]) -> ValueError:

@@ -23,6 +23,7 @@ from plait.diagnose.cost import Cost, measure
 from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import manipulated
+from plait.files import read_json, write_whole
 from plait.fusion import Fusion
 from plait.nn.device import pick_device
 from plait.recipes import RECIPES, Recipe
@@ -57,7 +58,7 @@ class Bench:
         path = self._path(cell)
         if not path.exists():
             return None
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         before, now = found["settings"], json.loads(json.dumps(cell.settings(self.setup)))
         differ = [
             f"{name} ({before.get(name)!r} then, {now[name]!r} now)" for name in now if before.get(name) != now[name]
@@ -80,11 +81,7 @@ class Bench:
             found |= self._evaluate(cell, run)
         except FloatingPointError as error:
             found["error"] = str(error)
-        path = self._path(cell)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_whole(self._path(cell), json.dumps(found, indent=1) + "\n")
         return found
 
     def cost(self, fusion: str) -> Cost:

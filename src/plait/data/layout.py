@@ -5,7 +5,6 @@ Source: the format as read and written by the package ``lerobot`` 0.6.1.
 
 import errno
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
+from plait.files import write_whole
 from plait.spec import Spec
 
 VERSION = "v3.0"
@@ -43,15 +43,10 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: the disk is full (the message says so in one sentence), or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise disk_full(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def disk_full(error: OSError, path: Path) -> OSError:

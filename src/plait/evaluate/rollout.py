@@ -1,7 +1,6 @@
 """Closed-loop evaluation: a policy drives many environments from fixed seeds, and ``eval.json`` says how it went."""
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from plait.evaluate.protocol import embodiment, evaluation_seed, protocol, refus
 from plait.evaluate.statistics import grouped, summarise
 from plait.evaluate.video import chosen, film, write_video
 from plait.evaluate.worker import Scenes
+from plait.files import write_whole
 from plait.policy import Policy
 from plait.progress import Bar
 from plait.types import Observation
@@ -141,10 +141,8 @@ def report(episodes: list[Episode], protocol: dict[str, Any], wall_s: float, par
 
 def write_report(result: dict[str, Any], out: Path, name: str = WHOLE) -> Path:
     """Write the report into the folder ``out``, as a whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    draft = out / f".{name}.{os.getpid()}.tmp"
-    draft.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return draft.replace(out / name)
+    write_whole(out / name, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return out / name
 
 
 def _collect(episodes: Iterator[Episode], bar: Bar) -> tuple[list[Episode], bool]:

@@ -22,9 +22,9 @@ from rich.table import Table
 
 import plait
 from plait import checkpoint, envs
-from plait.config import read_json
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.rollout import evaluate
+from plait.files import read_json, write_whole
 from plait.nn.device import pick_device
 from plait.processes import processors
 from plait.quickstart.report import duration, write_page
@@ -136,9 +136,7 @@ class Notes:
         return sum(entry["seconds"] for entry in self.entries.values())
 
     def _save(self) -> None:
-        draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(self.entries, indent=1) + "\n", encoding="utf-8")
-        draft.replace(self.path)
+        write_whole(self.path, json.dumps(self.entries, indent=1) + "\n")
 
 
 def _open(folder: Path, fresh: bool) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from plait.config import read_json
+from plait.files import read_json, write_whole
 from plait.train.state import NUMBERS, TrainState
 
 Save = Callable[..., object]
@@ -48,7 +48,7 @@ class Run:
             _refuse_other(folder, read_json(folder / "run.json"), json.loads(json.dumps(made_with)))
         elif any(folder.iterdir()) and not (folder / "run.json").exists():
             raise ValueError(f"{folder} is not empty and holds no run (no run.json); say --out another folder.")
-        _write_whole(folder / "run.json", json.dumps(made_with, indent=2) + "\n")
+        write_whole(folder / "run.json", json.dumps(made_with, indent=2) + "\n")
         for unfinished in folder.glob("checkpoints/.*"):  # a kill in the middle of a save
             shutil.rmtree(unfinished)
 
@@ -99,9 +99,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     rows = [_flat(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()]
     return {name: item for row in rows for name, item in row.items()}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    draft = path.with_suffix(".part")
-    draft.write_text(text)
-    draft.replace(path)

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from plait.files import write_whole
+
 LOG = "log.jsonl"
 
 
@@ -91,6 +93,4 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 def _cut(path: Path, step: int) -> None:
     """Keep the rows up to ``step``, each once."""
     rows = [row for row in read_log(path.parent) if row["step"] <= step]
-    draft = path.with_suffix(".part")
-    draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    draft.replace(path)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
