@@ -93,6 +93,18 @@ def test_held_out_targets_are_asked_for_only_on_request(family: str):
             assert (task.layout.pairs[task.goal.target] in LARGE.held_out) == held_out
 
 
+@pytest.mark.parametrize("family", ["pick", "place", "push", "stack"])  # what is recalled is not named in full
+def test_a_distractor_is_never_named_in_any_role(family: str):
+    shown = set()
+    for task in _samples(30, family, combinations="distractor"):
+        shown |= {*task.layout.pairs}
+        for goal in (task.goal, task.exchanged):
+            named = [task.layout.pairs[i] for i in (goal.target, goal.reference) if i is not None]
+            assert LARGE.held_out.isdisjoint(named)
+    assert shown & LARGE.held_out
+    assert _samples(10, "recall", combinations="distractor")
+
+
 def test_stacks_are_of_flat_shapes():
     assert all(shape.stacks for task in _samples(30, "stack") for shape in task.layout.shapes)
 

@@ -34,11 +34,19 @@ def test_seen_scenes_show_every_seen_pair_and_no_held_out_one(name: str):
 def test_unseen_scenes_ask_for_every_held_out_pair(name: str):
     words, rng = VOCABULARIES[name], np.random.default_rng(0)
     scenes = [words.sample(rng, "unseen", words.shapes) for _ in range(500)]
-    assert {target for _, target in scenes} == words.held_out
-    assert all(target in pairs for pairs, target in scenes)
+    assert {target for _, (target,) in scenes} == words.held_out
+    assert all(target in pairs for pairs, (target,) in scenes)
 
 
-@pytest.mark.parametrize("combinations", ["seen", "unseen", "all"])
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_distractor_scenes_show_every_pair_and_name_no_held_out_one(name: str):
+    words, rng = VOCABULARIES[name], np.random.default_rng(0)
+    scenes = [words.sample(rng, "distractor", words.shapes) for _ in range(1000)]
+    assert {pair for pairs, _ in scenes for pair in pairs} >= words.held_out
+    assert all(len(targets) >= 2 and words.held_out.isdisjoint(targets) for _, targets in scenes)
+
+
+@pytest.mark.parametrize("combinations", ["seen", "unseen", "distractor", "all"])
 def test_every_scene_is_two_colours_times_two_shapes(combinations):
     words, rng = VOCABULARIES["large"], np.random.default_rng(0)
     for _ in range(50):

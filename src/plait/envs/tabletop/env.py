@@ -53,7 +53,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             family: what is asked for; ``"mixed"`` draws pick, place, push or stack in each episode.
             vocabulary: ``"small"`` (4 colours x 3 shapes), ``"medium"`` (6 x 3) or ``"large"`` (8 x 5).
             combinations: ``"seen"``: no held-out pair of colour and shape is in the scene; ``"unseen"``: the target is
-                one; ``"all"``: any.
+                one; ``"distractor"``: held-out pairs may lie there but are never named; ``"all"``: any.
             language: of the instructions; ``"mixed"`` draws English or Korean.
             cameras: some of ``"front"`` and ``"wrist"``; none for the state alone.
             size: of the pictures in pixels, (height, width) or one number for both.

@@ -8,7 +8,7 @@ from typing import Literal
 from numpy.random import Generator
 
 Pair = tuple[str, str]  # (colour, shape)
-COMBINATIONS = ("seen", "unseen", "all")
+COMBINATIONS = ("seen", "unseen", "distractor", "all")
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,26 @@ class Vocabulary:
     shapes: tuple[str, ...]
     held_out: frozenset[Pair]
 
-    def sample(self, rng: Generator, combinations: str, shapes: tuple[str, ...]) -> tuple[list[Pair], Pair | None]:
+    def sample(self, rng: Generator, combinations: str, shapes: tuple[str, ...]) -> tuple[list[Pair], list[Pair]]:
         """Four objects: two colours times two of ``shapes``.
 
         Each object shares its colour with one other and its shape with one other, so that a picture does not tell
         which one is meant.
 
         Returns:
-            the pairs, and the one that the instruction has to name (None: any).
+            the pairs, and those that may be the target.
         """
         if combinations == "unseen":
             held_out = sorted(pair for pair in self.held_out if pair[1] in shapes)
             colour, shape = held_out[rng.integers(len(held_out))]
             others = [c for c in self.colours if c != colour], [s for s in shapes if s != shape]
             other_colour, other_shape = (names[rng.integers(len(names))] for names in others)
-            return list(product((colour, other_colour), (shape, other_shape))), (colour, shape)
-        designs = self._designs(combinations, shapes)
-        return designs[rng.integers(len(designs))], None
-
-    def _designs(self, kind: str, shapes: tuple[str, ...]) -> list[list[Pair]]:
-        grids = product(pairs_of(self.colours, 2), pairs_of(shapes, 2))
-        designs = [list(product(*grid)) for grid in grids]
-        return [design for design in designs if kind == "all" or self.held_out.isdisjoint(design)]
+            return list(product((colour, other_colour), (shape, other_shape))), [(colour, shape)]
+        designs = [list(product(*grid)) for grid in product(pairs_of(self.colours, 2), pairs_of(shapes, 2))]
+        if combinations == "seen":
+            designs = [design for design in designs if self.held_out.isdisjoint(design)]
+        pairs = designs[rng.integers(len(designs))]
+        return pairs, [pair for pair in pairs if combinations != "distractor" or pair not in self.held_out]
 
 
 def _pairs(text: str) -> frozenset[Pair]:
