@@ -26,12 +26,13 @@ def tabletop_pick() -> Recipe:
     return Recipe(
         PolicyConfig(image_size=64),
         TrainConfig(
-            steps=2_000,
+            steps=1_750,
             batch_size=128,
             learning_rate=3e-3,
             warmup_steps=100,
             ema_decay=0.99,
             augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
+            cuda_graph=True,
         ),
     )
 
@@ -66,7 +67,13 @@ def tabletop_cross_attention() -> Recipe:
     return Recipe(
         PolicyConfig(image_size=64, fusion=CrossAttentionConfig()),
         TrainConfig(
-            steps=4_000, batch_size=128, learning_rate=5e-4, warmup_steps=200, ema_decay=0.99, augment=Augment(shift=2)
+            steps=4_000,
+            batch_size=128,
+            learning_rate=5e-4,
+            warmup_steps=200,
+            ema_decay=0.99,
+            augment=Augment(shift=2),
+            cuda_graph=True,
         ),
     )
 

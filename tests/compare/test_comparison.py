@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_results_tell_everything(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
-    assert [line["fusion"] for line in results["lines"]] == ["film", "early", "film"]
-    assert list(results["cells"]) == ["film-9-seed0", "early-9-seed0", "film-9-seed0-words_only"]
+    assert sorted(line["fusion"] + line["contrast"] for line in results["lines"]) == ["early", "film", "filmwords_only"]
+    assert results["cells"].keys() == {"film-9-seed0", "early-9-seed0", "film-9-seed0-words_only"}
     for line in results["lines"]:
         assert line["trials"].keys() == {"seen", "unseen", "following"}
         assert all(share["n"] == 2 and share["ci95"][1] > 50 for share in line["trials"].values())
@@ -65,7 +66,7 @@ def test_all_cells_met_the_same_scenes_and_the_dataset_was_recorded_once(finishe
 def test_a_finished_comparison_does_nothing_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("all is done"))
     monkeypatch.setattr(Bench, "cost", lambda *_: pytest.fail("all is measured"))
-    assert len(compare(SETUP, finished, ["early", "film"], [9], **GRID)) == 2
+    assert len(compare(SETUP, finished, ["early"], [9], **GRID)) == 3  # those of earlier calls are in the table too
 
 
 def test_other_settings_need_another_folder(finished: Path) -> None:
@@ -80,13 +81,23 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
         compare(SETUP, tmp_path, ["film"], [9])
 
 
+def test_each_fusion_gets_the_rate_that_validates_best(finished: Path) -> None:
+    setup = replace(SETUP, rates=(1e-5, 2e-3), learning_rates={"film": 3e-3, "early": 3e-3})
+    lines = compare(setup, finished, ["late"], [9], **GRID)
+    tried = {path.name: json.loads(path.read_text()) for path in (finished / "cells").glob("late-9-seed0-rate*")}
+    assert {found["settings"]["rate"] for found in tried.values()} == {1e-5, 2e-3}
+    best = min(tried.values(), key=lambda found: found["validation"]["validation/action"])
+    assert {line.rate for line in lines if line.fusion == "late"} == {best["settings"]["rate"]}
+    assert len(list((finished / "runs").glob("late-9-*"))) == 2  # the better one is the comparison's
+
+
 def test_a_loss_that_explodes_is_a_result(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_: object) -> None:
         raise FloatingPointError("the loss is nan at step 2")
 
     monkeypatch.setattr("plait.compare.bench.train", explode)
     monkeypatch.setattr(comparison, "draw", lambda *_: None)
-    (line,) = compare(SETUP, finished, ["early"], [8], **GRID)
+    (line,) = (line for line in compare(SETUP, finished, ["early"], [8], **GRID) if line.demonstrations == 8)
     assert line.diverged == 1 and line.seeds == [0.0] and str(line.trials["seen"]) == "0 [0, 66]"
 
 

@@ -36,6 +36,9 @@ class Compare(Verb):
     """Samples per update; the recipe's number when left out."""
     learning_rate: Annotated[tuple[str, ...], arg(metavar="FUSION=RATE ...")] = ()
     """Of some fusions, such as unified=5e-4; the recipe's for all others."""
+    rates: tuple[float, ...] = ()
+    """Learning rates to choose from, such as 3e-4 1e-3 3e-3: each fusion gets the one that leaves it the least held-out
+    action loss with the first seed and the most demonstrations."""
     episodes: int = 100
     """Of each evaluation."""
     mispaired: tuple[int, ...] = ()
@@ -90,7 +93,7 @@ class Compare(Verb):
             raise ValueError("compare: --env ENV and --out DIR are needed, or --cost.")
         rates = {name.replace("-", "_"): rate for name, rate in pairs(self.learning_rate, "--learning-rate").items()}
         env_args = pairs(self.env_args, "--env-args")
-        setup = Setup(self.env, env_args, self.recipe, self.steps, self.batch_size, rates, self.episodes)
+        setup = Setup(self.env, env_args, self.recipe, self.steps, self.batch_size, rates, self.rates, self.episodes)
         out = folder(self.out, "--out")
         lines = compare(
             setup,

@@ -1,7 +1,7 @@
 """Where a cell is trained and evaluated: the folder with the one dataset, and what is known of the environment.
 
 DIR/dataset/              the demonstrations, recorded once; fewer are its first ones
-DIR/runs/<cell>/          the training run of a cell, with its checkpoint
+DIR/runs/<cell>-rate<r>/  the training run of a cell, with its checkpoint
 DIR/cells/<cell>.json     what a finished cell has found; it is not done again
 """
 
@@ -17,7 +17,7 @@ from plait import checkpoint, envs
 from plait.compare.cell import Cell, Setup
 from plait.compare.size import Sized, equalised
 from plait.compare.variants import mispaired, without_cameras, without_words
-from plait.config import members
+from plait.config import differences, from_dict, members, refuse_other
 from plait.data.lerobot import Dataset
 from plait.diagnose.cost import Cost, measure
 from plait.encoders.tokenizer import Tokenizer
@@ -59,30 +59,36 @@ class Bench:
         if not path.exists():
             return None
         found = read_json(path)
-        before, now = found["settings"], json.loads(json.dumps(cell.settings(self.setup)))
-        differ = [
-            f"{name} ({before.get(name)!r} then, {now[name]!r} now)" for name in now if before.get(name) != now[name]
-        ]
-        if differ:
-            raise ValueError(f"{path} was made with other settings: {', '.join(differ)}; say --out another folder")
+        refuse_other(path, differences(found["settings"], cell.settings(self.setup)))
         return found
+
+    def known(self) -> list[Cell]:
+        """All finished cells of the folder, those of earlier calls and of searches too."""
+        return [from_dict(Cell, read_json(path)["cell"]) for path in sorted((self.folder / "cells").glob("*.json"))]
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train and evaluate the cell, go on where it was interrupted, and write what it has found.
 
-        A loss that ceases to be finite is a finding too, under ``"error"``.
+        A cell of a search for the learning rate is trained only. A loss that ceases to be finite is a finding too,
+        under ``"error"``.
         """
-        sized, recipe, began = self.sized(cell.fusion), self._recipe(cell), time.perf_counter()
-        found: dict[str, Any] = {"settings": cell.settings(self.setup), "width": sized.width}
+        sized, began = self.sized(cell.fusion), time.perf_counter()
+        found: dict[str, Any] = {"cell": asdict(cell), "settings": cell.settings(self.setup), "width": sized.width}
         found |= {"parameters": sized.parameters, "off": round(sized.off, 4), "trials": {}, "error": None}
         try:
-            run = train(recipe.policy, recipe.train, self._data(cell), self.folder / "runs" / cell.name)
+            run = self.train(cell)
             found["train_s"] = round(time.perf_counter() - began, 1)
-            found |= self._evaluate(cell, run)
+            found["validation"] = {name: value for name, value in last(run).items() if name.startswith("validation/")}
+            found |= self._evaluate(cell, run) if cell.rate is None else {}
         except FloatingPointError as error:
             found["error"] = str(error)
         write_whole(self._path(cell), json.dumps(found, indent=1) + "\n")
         return found
+
+    def train(self, cell: Cell) -> Path:
+        """Train the cell, unless that is done; returns the run's folder."""
+        recipe, cell = self._recipe(cell), cell.at_rate(self.setup)  # a search has trained one of the cells already
+        return train(recipe.policy, recipe.train, self._data(cell), self.folder / "runs" / cell.name)
 
     def cost(self, fusion: str) -> Cost:
         """Of one prediction for one robot by the whole policy."""
@@ -106,7 +112,7 @@ class Bench:
     def _recipe(self, cell: Cell) -> Recipe:
         given = {"steps": self.setup.steps, "batch_size": self.setup.batch_size}
         numbers = {name: value for name, value in given.items() if value is not None}
-        numbers |= {"learning_rate": self.setup.learning_rate(cell.fusion), "seed": cell.seed}
+        numbers |= {"learning_rate": cell.at_rate(self.setup).rate, "seed": cell.seed}
         config = replace(self.recipe.train, **numbers, device=self.device, keep=1)
         return Recipe(self.sized(cell.fusion).policy, config)
 
@@ -152,6 +158,11 @@ class Bench:
         env = envs.make(self.setup.env, **self.setup.env_args)
         env.close()
         return set(inspect.signature(type(env.unwrapped)).parameters)
+
+
+def last(run: Path) -> dict[str, float]:
+    """The newest line of a run's log, which ends with a validation."""
+    return json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
 
 
 def _counts(trial: str, rows: list[dict[str, Any]]) -> dict[str, int]:

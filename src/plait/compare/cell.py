@@ -1,7 +1,7 @@
 """One cell of a comparison: one fusion, one number of demonstrations, one seed; and which cells there are."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from plait.config import members, part_name, unknown
@@ -21,6 +21,7 @@ class Setup:
         recipe: of the policy and its training; its own fusion is the reference for the size.
         steps, batch_size: of the training; the recipe's when None.
         learning_rates: of some fusions; the others have the recipe's.
+        rates: each other fusion has one of these instead, whichever leaves the least held-out action loss.
         episodes: of each evaluation.
     """
 
@@ -30,6 +31,7 @@ class Setup:
     steps: int | None = None
     batch_size: int | None = None
     learning_rates: dict[str, float] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
     episodes: int = 100
 
     def __post_init__(self) -> None:
@@ -37,6 +39,9 @@ class Setup:
             raise unknown("recipe", self.recipe, RECIPES)
         for name in self.learning_rates:
             refuse_unknown(name)
+        for rate in (*self.learning_rates.values(), *self.rates):
+            if not rate > 0:
+                raise ValueError(f"learning rate {rate}: it must be above 0")
 
     @property
     def reference(self) -> str:
@@ -55,6 +60,7 @@ class Cell:
         seed: of the training; the demonstrations and the scenes of the evaluation are the same for all.
         mispaired: percent of the episodes that have another episode's instruction.
         contrast: what is missing, in training and in evaluation.
+        rate: learning rate that is tried, in a search for the best; the setup's when None.
     """
 
     fusion: str
@@ -62,23 +68,30 @@ class Cell:
     seed: int
     mispaired: int = 0
     contrast: Contrast = ""
+    rate: float | None = None
 
     @property
     def name(self) -> str:
         parts = [self.fusion, str(self.demonstrations), f"seed{self.seed}"]
         parts += [f"mispaired{self.mispaired}"] if self.mispaired else []
-        return "-".join([*parts, self.contrast] if self.contrast else parts)
+        parts += [self.contrast] if self.contrast else []
+        return "-".join(parts if self.rate is None else [*parts, f"rate{self.rate:g}"])
 
     def __str__(self) -> str:
         parts = [self.fusion, f"{self.demonstrations} demonstrations", f"seed {self.seed}"]
         parts += [f"{self.mispaired} % mispaired"] if self.mispaired else []
-        return ", ".join([*parts, self.contrast.replace("_", " ")] if self.contrast else parts)
+        parts += [self.contrast.replace("_", " ")] if self.contrast else []
+        return ", ".join(parts if self.rate is None else [*parts, f"learning rate {self.rate:g}"])
+
+    def at_rate(self, setup: Setup) -> "Cell":
+        """The same with its learning rate said."""
+        return self if self.rate is not None else replace(self, rate=setup.learning_rate(self.fusion))
 
     def settings(self, setup: Setup) -> dict[str, Any]:
         """Everything that its numbers depend on."""
         common = asdict(setup)
-        del common["learning_rates"]
-        return {**common, **asdict(self), "learning_rate": setup.learning_rate(self.fusion)}
+        del common["learning_rates"], common["rates"]
+        return {**common, **asdict(self.at_rate(setup))}
 
 
 def grid(
@@ -112,6 +125,21 @@ def grid(
         cells += [Cell(name, most, seed, share) for share in shares for name in fusions]
         cells += [Cell(setup.reference, most, seed, 0, contrast) for contrast in contrasts]
     return list(dict.fromkeys(cells))
+
+
+def search(setup: Setup, cells: Sequence[Cell], known: Sequence[Cell]) -> list[Cell]:
+    """The trainings from which the learning rates are chosen: the first seed with the most demonstrations.
+
+    Args:
+        cells: of this call.
+        known: of earlier calls, their searches too, which are part of this one.
+    """
+    most = max(cell.demonstrations for cell in cells)
+    before = [cell for cell in known if cell.rate is not None]
+    with_most = {cell.fusion: most for cell in cells if cell.fusion not in setup.learning_rates}
+    with_most |= {cell.fusion: cell.demonstrations for cell in before if cell.fusion in with_most}
+    tries = [Cell(name, count, 0, rate=rate) for rate in setup.rates for name, count in with_most.items()]
+    return list(dict.fromkeys([*before, *tries]))
 
 
 def refuse_unknown(fusion: str) -> None:

@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from plait.compare.bench import Bench
-from plait.compare.cell import CONTRASTS, Cell, Contrast, Setup, grid
+from plait.compare.cell import CONTRASTS, Cell, Contrast, Setup, grid, search
 from plait.compare.parallel import run_parallel
 from plait.compare.plot import draw
 from plait.compare.report import Line, pooled, write_markdown
@@ -45,7 +46,7 @@ def compare(
         workers: processes that simulate.
 
     Returns:
-        the table's lines.
+        the table's lines, those of earlier calls too.
 
     Raises:
         ValueError: an unknown name, a number out of range, or a folder that holds something else.
@@ -56,15 +57,13 @@ def compare(
         raise ValueError(f"jobs: {jobs} is too few; at least 1")
     record(setup.env, folder / "dataset", max(demonstrations), setup.env_args, workers or processors())
     bench = Bench(folder, setup, device, workers)
-    found = {cell: result for cell in cells if (result := bench.finished(cell)) is not None}
-    try:
-        found.update(_run(bench, [cell for cell in cells if cell not in found], jobs))  # one after another
-    except KeyboardInterrupt:
-        done = f"{len(found)} of {len(cells)} cells are finished"
-        raise KeyboardInterrupt(f"interrupted; {done} and the same command continues") from None
-    costs = _costs(bench, list(dict.fromkeys(cell.fusion for cell in cells)))
-    lines = pooled({cell: found[cell] for cell in cells}, costs)
-    _write(folder, setup, lines, {cell.name: found[cell] for cell in cells})
+    rates = _chosen(_found(bench, search(setup, cells, bench.known()), jobs))
+    setup = replace(setup, learning_rates={**rates, **setup.learning_rates})
+    bench = Bench(folder, setup, device, workers)
+    _found(bench, cells, jobs)
+    found = {cell: result for cell in bench.known() if cell.rate is None and (result := bench.finished(cell))}
+    lines = pooled(found, _costs(bench, list(dict.fromkeys(cell.fusion for cell in found))))
+    _write(folder, setup, lines, {cell.name: result for cell, result in found.items()})
     return lines
 
 
@@ -72,6 +71,27 @@ def _open(folder: Path) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (folder / "dataset").is_dir():
         raise ValueError(f"{folder} is not empty and holds no comparison (no dataset/); say --out another folder")
     return folder
+
+
+def _found(bench: Bench, cells: list[Cell], jobs: int) -> dict[Cell, dict[str, Any]]:
+    """What each cell has found, now or before."""
+    found = {cell: result for cell in cells if (result := bench.finished(cell)) is not None}
+    try:
+        found.update(_run(bench, [cell for cell in cells if cell not in found], jobs))  # one after another
+    except KeyboardInterrupt:
+        done = f"{len(found)} of {len(cells)} cells are finished"
+        raise KeyboardInterrupt(f"interrupted; {done} and the same command continues") from None
+    return found
+
+
+def _chosen(found: dict[Cell, dict[str, Any]]) -> dict[str, float]:
+    """Of each fusion, the learning rate with the least held-out action loss; a diverged training is the worst."""
+    losses: dict[str, dict[float, float]] = {}
+    for cell, result in found.items():
+        assert cell.rate is not None
+        loss = inf if result["error"] else result["validation"]["validation/action"]
+        losses.setdefault(cell.fusion, {})[cell.rate] = loss
+    return {fusion: min(tried, key=lambda rate: tried[rate]) for fusion, tried in losses.items()}
 
 
 def _run(bench: Bench, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, dict[str, Any]]]:

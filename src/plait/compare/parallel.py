@@ -1,4 +1,7 @@
-"""Several cells at the same time, each in a process of its own: small policies leave most of a GPU idle."""
+"""Several cells at the same time, each in a process of its own: small policies leave most of a GPU idle.
+
+Where there are several GPUs, the jobs are spread over them.
+"""
 
 import json
 import os
@@ -10,6 +13,8 @@ from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from plait.compare.bench import Bench, as_message
 from plait.compare.cell import Cell, Setup
@@ -26,12 +31,11 @@ def run_parallel(bench: Bench, cells: Sequence[Cell], jobs: int) -> Iterator[tup
         ValueError, OSError, RuntimeError: what went wrong in a cell; the others write a checkpoint and stop.
     """
     simulators = bench.workers or max(1, processors() // jobs)
-    told = as_message(bench.setup, bench.folder, bench.device, simulators)
     waiting, busy = list(cells), {}
     workers = [Worker(f"job {number}", "plait.compare.parallel:work") for number in range(min(jobs, len(cells)))]
     try:
-        for worker in workers:
-            worker.send(told)
+        for number, worker in enumerate(workers):
+            worker.send(as_message(bench.setup, bench.folder, spread(bench.device, number), simulators))
             busy[worker.connection] = worker, _give(worker, waiting.pop(0))
         while busy:
             for connection in wait(list(busy)):
@@ -52,6 +56,12 @@ def work(channel: Channel) -> None:
     while True:
         cell = from_dict(Cell, json.loads(channel.receive()))
         channel.send(json.dumps(bench.run(cell)).encode())
+
+
+def spread(device: str, number: int) -> str:
+    """The device of the job with this number: where no GPU is named, the jobs take turns over all there are."""
+    gpus = torch.cuda.device_count()
+    return f"cuda:{number % gpus}" if device in ("auto", "cuda") and gpus else device
 
 
 def _give(worker: Worker, cell: Cell) -> Cell:

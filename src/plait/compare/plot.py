@@ -1,5 +1,6 @@
 """The comparison as a picture: success with its interval, against the fusion, the demonstrations and the mispairing."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -80,7 +81,8 @@ def _fusions(axes: "Axes", lines: Sequence[Line], demonstrations: int) -> None:
 
 def _curves(axes: "Axes", lines: Sequence[Line], of: Callable[[Line], int], title: str, name: str) -> None:
     """A curve of success for each fusion, and its interval as a band unless there are too many to tell apart."""
-    fusions = list(dict.fromkeys(line.fusion for line in lines))
+    counts = Counter(line.fusion for line in lines)
+    fusions = [fusion for fusion in counts if counts[fusion] > 1]
     for colour, fusion in zip(cycle(COLOURS), fusions):
         rows = sorted((line for line in lines if line.fusion == fusion), key=of)
         places, shares = [of(line) for line in rows], [line.trials["seen"] for line in rows]

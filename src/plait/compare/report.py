@@ -15,13 +15,14 @@ from plait.diagnose.cost import Cost
 from plait.evaluate.statistics import wilson
 
 SUCCESS = ("fusion", "demos", "mispaired", "success", "seeds", "unseen", "follows")
-SIZE = ("fusion", "width", "parameters", "off", "GFLOPs", "p50", "p99", "memory")
+SIZE = ("fusion", "rate", "width", "parameters", "off", "GFLOPs", "p50", "p99", "memory")
 NOTES = (
     "success: scenes that training never saw, words as in training. seeds: the worst and the best training's success.",
     "unseen: the target is a pair of colour and shape that no demonstration has. follows: another object of the same "
     "scene is named, and that one is acted on.",
     "In brackets: 95 % Wilson interval over the episodes of all seeds together; all seeds and fusions meet the same "
     "scenes.",
+    "rate: learning rate; where several were tried, the one with the least held-out action loss of the first seed.",
     f"width: found by bisection, so that the whole policy's parameters are within {TOLERANCE:.0%} of the recipe's; "
     "! marks a fusion that no width brings there.",
     "GFLOPs, p50, p99, memory: one prediction for one robot by the whole policy.",
@@ -68,6 +69,7 @@ class Line:
     width: int
     parameters: int
     off: float
+    rate: float
     diverged: int
     cost: Cost
 
@@ -84,12 +86,12 @@ class Line:
 
 
 def pooled(found: Mapping[Cell, dict[str, Any]], costs: Mapping[str, Cost]) -> list[Line]:
-    """One line for each kind of cell, in the order of the cells; contrasts last."""
+    """One line for each kind of cell: by what is missing or wrong, by demonstrations, the most successful first."""
     kinds: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in found:
         kinds.setdefault((cell.fusion, cell.demonstrations, cell.mispaired, cell.contrast), []).append(cell)
     lines = [_line([found[cell] for cell in cells], cells[0], costs) for cells in kinds.values()]
-    return sorted(lines, key=lambda line: bool(line.contrast))
+    return sorted(lines, key=lambda line: (line.contrast, line.mispaired, line.demonstrations, -sum(line.seeds)))
 
 
 def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cost]) -> Line:
@@ -109,6 +111,7 @@ def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cos
         results[0]["width"],
         results[0]["parameters"],
         results[0]["off"],
+        results[0]["settings"]["rate"],
         sum(result["error"] is not None for result in results),
         costs[cell.fusion],
     )
@@ -148,7 +151,7 @@ def _size(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
     for line in {line.fusion: line for line in lines if not line.contrast}.values():
         off = f"{line.off:+.1%}" + (" !" if abs(line.off) > TOLERANCE else "")
         parameters, *rest = cost_cells(replace(line.cost, parameters=line.parameters))
-        rows.append((line.fusion, str(line.width), parameters, off, *rest))
+        rows.append((line.fusion, f"{line.rate:g}", str(line.width), parameters, off, *rest))
     return SIZE, rows
 
 

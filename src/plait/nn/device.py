@@ -1,5 +1,7 @@
 """Where a model runs, and in which number format: decided by what the machine really has."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 
@@ -21,6 +23,11 @@ def pick_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"device {name!r} cannot be used here ({reason}); leave it at 'auto' or say 'cpu'.") from error
     return device
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Within this, streams, events and graphs are made on ``device``, should it be another than the first GPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def pick_autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -11,7 +11,8 @@ from plait.config import to_dict
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
 from plait.encoders.tokenizer import Tokenizer
-from plait.nn.device import pick_device
+from plait.files import locked
+from plait.nn.device import current, pick_device
 from plait.policy import PolicyConfig
 from plait.train.config import TrainConfig
 from plait.train.dropout import ModalityDropout
@@ -40,7 +41,8 @@ def train(
         The run's folder, from which ``plait.load`` takes the newest checkpoint.
 
     Raises:
-        ValueError: a dataset, checkpoint or run folder that does not fit; the message says what to change.
+        ValueError: a dataset, checkpoint or run folder that does not fit, or a run that goes on in another process;
+            the message says what to change.
         KeyboardInterrupt: interrupted, after a checkpoint was written.
     """
     data, out = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset), Path(out)
@@ -48,8 +50,11 @@ def train(
     model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
     if init is not None and not checkpoints(out):
         print(initialise(model, checkpoint.load(init)), file=sys.stderr)
-    run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
-    fit(model, _source(data, model, config), config, run)
+    with locked(out):
+        run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
+        if run.step() < config.steps:
+            with current(pick_device(config.device)):
+                fit(model, _source(data, model, config), config, run)
     return out
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from plait.config import differences, refuse_other
 from plait.files import read_json, write_whole
 from plait.train.state import NUMBERS, TrainState
 
@@ -45,7 +46,7 @@ class Run:
         self._save = save
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoints():
-            _refuse_other(folder, read_json(folder / "run.json"), json.loads(json.dumps(made_with)))
+            refuse_other(folder, differences(read_json(folder / "run.json"), made_with, FREE))
         elif any(folder.iterdir()) and not (folder / "run.json").exists():
             raise ValueError(f"{folder} is not empty and holds no run (no run.json); say --out another folder.")
         write_whole(folder / "run.json", json.dumps(made_with, indent=2) + "\n")
@@ -54,6 +55,10 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         return checkpoints(self.folder)
+
+    def step(self) -> int:
+        """Of the newest complete checkpoint; 0 without one."""
+        return max((int(path.name) for path in self.checkpoints()), default=0)
 
     def resume(self, state: TrainState) -> None:
         """Bring ``state`` to the newest complete checkpoint, when there is one.
@@ -81,21 +86,3 @@ class Run:
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints that the run in ``folder`` can continue from, oldest first."""
     return sorted(path.parent for path in folder.glob(f"checkpoints/[0-9]*/{NUMBERS}"))
-
-
-def _refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = _flat(before), _flat(now)
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in FREE]
-    swapped = tuple(name.removesuffix("type") for name in names if name.endswith(".type"))
-    names = [name for name in names if name.endswith(".type") or not name.startswith(swapped)]  # a part's name says all
-    if names:
-        rows = [f"{name} ({old.get(name)!r} then, {new.get(name)!r} now)" for name in names]
-        raise ValueError(f"{folder} holds a run made with other settings: {', '.join(rows)}; say --out another folder.")
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one table with dotted names."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    rows = [_flat(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()]
-    return {name: item for row in rows for name, item in row.items()}
