@@ -14,31 +14,32 @@ at the size of one camera (196 patches, 20 words) and of four (1024 patches, 64 
 needs less.
 """
 
-import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from publish import RESULTS, publish, table
 from torch import Tensor, nn
 
 from plait.diagnose.cost import Cost, measure
 from plait.encoders.tokenizer import Tokenizer
-from plait.evaluate.protocol import versions
 from plait.fusion.cross_attention import CrossAttentionConfig, CrossModalAttention
 from plait.fusion.unified import TransformerBlock
 from plait.nn.attention import Attention
-from plait.nn.device import pick_autocast, pick_device
+from plait.nn.device import has_bfloat16, pick_autocast, pick_device
 from plait.policy import PolicyConfig
 from plait.spec import Spec
 from plait.types import Batch, Observation
 
-RESULTS = Path(__file__).parent / "results"
+READING = (
+    "Time (median) and peak memory of plait; then the textbook's divided by plait's: `nn.MultiheadAttention` that "
+    "returns its weights, and with `need_weights=False`."
+)
 SIZES = {"196 patches, 20 words": (196, 20), "1024 patches, 64 words": (1024, 64)}
 WIDTH = 768
 SENTENCE = "pick up the red ball on the left of the green cube"
@@ -52,7 +53,7 @@ class Textbook(nn.Module):
         super().__init__()
         width = attention.query.in_features
         self.attention, self.need_weights = (
-            nn.MultiheadAttention(width, attention.heads, batch_first=True),
+            nn.MultiheadAttention(width, attention.heads, batch_first=True, device=attention.query.weight.device),
             need_weights,
         )
         with torch.no_grad():
@@ -153,7 +154,7 @@ def _step(model: nn.Module, case: Case, device: torch.device) -> Callable[[], No
     return step
 
 
-def row(case: Case, costs: dict[str, Cost]) -> str:
+def row(case: Case, costs: dict[str, Cost]) -> tuple[str, ...]:
     mine = costs["plait"]
     ratios = [
         f"{theirs / ours:.2f}x"
@@ -163,13 +164,10 @@ def row(case: Case, costs: dict[str, Cost]) -> str:
             (costs[name].peak_bytes, mine.peak_bytes),
         )
     ]
-    cells = (case.what, case.size, f"{mine.p50_ms:.2f} ms", f"{mine.peak_bytes / 2**20:.0f} MiB", *ratios)
-    return f"| {' | '.join(cells)} |"
+    return case.what, case.size, f"{mine.p50_ms:.2f} ms", f"{mine.peak_bytes / 2**20:.0f} MiB", *ratios
 
 
-def main(
-    hardware: str, device: str = "auto", rows: int = 16, policy_rows: int = 128, report: Path | None = RESULTS
-) -> None:
+def main(hardware: str, device: str = "auto", rows: int = 16, policy_rows: int = 128, report: Path = RESULTS) -> None:
     """Measure; prints a table and writes it.
 
     Args:
@@ -180,33 +178,16 @@ def main(
         report: folder of the results file.
     """
     torch.manual_seed(0)
-    place, found = pick_device(device), []
-    lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    print("\n".join(lines))
+    place, found, rows_found = pick_device(device), [], []
     for case in cases(rows, policy_rows, place):
         costs = compare(case, place)
-        lines.append(row(case, costs))
-        print(lines[-1], flush=True)
+        rows_found.append(row(case, costs))
+        print(*rows_found[-1], sep="  ", flush=True)
         found.append({"what": case.what, "size": case.size, "costs": {n: asdict(cost) for n, cost in costs.items()}})
-    if report is not None:
-        today = date.today().isoformat()
-        about = {"hardware": hardware, "date": today, "rows": rows, "policy_rows": policy_rows}
-        about |= {"command": f"python benchmarks/fusion_cost.py --hardware {hardware!r}", "versions": versions()}
-        about["bfloat16"] = pick_autocast("auto", place).fast_dtype is torch.bfloat16 and place.type == "cuda"
-        write({**about, "results": found}, lines, report / f"fusion_cost_{hardware.replace(' ', '-')}_{today}")
-
-
-def write(described: dict[str, Any], lines: list[str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    about = (
-        f"`{described['command']}`: forward and backward of a batch of {described['rows']}. Time (median) and peak "
-        "memory of plait; then the textbook's divided by plait's: `nn.MultiheadAttention` that returns its weights, "
-        "and with `need_weights=False`."
-    )
-    title = f"# Attention against the textbook, {described['hardware']}, {described['date']}"
-    text = "\n\n".join([title, about, "\n".join(lines), f"Versions: `{json.dumps(described['versions'])}`"])
-    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    text = table(HEADINGS, rows_found)
+    about = f"Forward and backward of a batch of {rows}. {READING}"
+    data = {"rows": rows, "policy_rows": policy_rows, "bfloat16": has_bfloat16(place), "results": found}
+    publish("fusion_cost", "Attention against the textbook", hardware, f"{about}\n\n{text}", data, report)
 
 
 if __name__ == "__main__":
