@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         save(small_policy(2), tmp_path / "c", extra=full)
     assert fingerprint(tmp_path / "c") == before and [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    save(small_policy(), tmp_path / "c", extra=lambda folder: (folder / "more.json").touch())
+    assert {path.name for path in flushed} == {path.name for path in (tmp_path / "c").iterdir()}
+    assert {path.parent.name for path in flushed} == {f".c.{os.getpid()}.tmp"}
 
 
 def test_bad_checkpoints_are_refused_in_a_sentence(tmp_path: Path) -> None:

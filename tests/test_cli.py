@@ -1,5 +1,6 @@
 """The command line: what it shows, what it takes, and one sentence for whatever is wrong."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from plait import checkpoint
-from plait.cli import VERBS, main
+from plait.cli import main
 from plait.cli.parse import pairs
 from plait.cli.train import Train
+from plait.cli.verbs import VERBS
 from plait.config import to_dict
 from plait.data.png import encode_png
-from plait.fusion import CrossAttentionConfig, FilmConfig
+from plait.fusion import CrossAttentionConfig, FilmConfig, LateConfig
+from plait.memory import RecurrentConfig
 from plait.recipes import RECIPES
+from plait.spec import Spec
 from policies import random_observation, small_policy
 
 WHERE = ["--dataset", "d", "--out", "o"]
@@ -223,6 +227,23 @@ def test_faults_and_interruptions_have_their_own_codes(
         assert told(capsys, "list", code=code) == sentence
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        ("KeyboardInterrupt", 130, "plait: interrupted; nothing was changed\n"),
+        ("ImportError('no tyro here')", 2, "plait: no tyro here; install plait again, with all that it needs\n"),
+    ],
+)
+def test_what_happens_before_any_verb_is_known_is_told_too(
+    error: str, code: int, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tyro.py").write_text(f"raise {error}")
+    command = [sys.executable, "-m", "plait", "list"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", sentence)
+
+
 def test_list_names_every_member(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "list", code=0)
     for name in ("tabletop ", "--vision patch", "--language lstm", "--fusion cross_attention", *RECIPES):
@@ -243,16 +264,30 @@ def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pyte
         "pick up the pink ball",
         state,
     ]
-    shown = told(capsys, *arguments, code=0)
+    assert main(arguments) == 0
+    shown, warned = capsys.readouterr()
     action = small_policy().act(
         {"front": random_observation(rows=1).images["front"][0].numpy()},
         "pick up the pink ball",
         [-0.1, 0, 0.2, 0, 0, 0, 0.04, 0.04],
     )
-    assert shown.splitlines()[0] == "words that training never saw: pink"
+    assert warned == "words that training never saw: pink\n"
     x, y, z = action.position
     assert f"position  x {x:+.3f}  y {y:+.3f}  z {z:+.3f}   (delta)\n" in shown
     assert f"gripper   gripper {action.gripper:+.3f}   (positive closes)\n" in shown
+
+
+def test_act_without_cameras_goes_by_the_state_and_with_a_memory_says_that_it_is_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = Spec(cameras={}, state=("a", "b"), actions=("x", "gripper"))
+    policy = small_policy(spec=spec, fusion=LateConfig(), memory=RecurrentConfig(steps=3))
+    folder = str(checkpoint.save(policy, tmp_path / "c"))
+    assert main(["act", folder, "--state=1,2"]) == 0
+    shown, warned = capsys.readouterr()
+    assert shown.startswith("position  x ") and "\ngripper   gripper " in shown
+    assert warned == "the policy's memory is empty here, as at the start of an episode\n"
+    assert "no state is given; say --state=NUMBERS, with commas between: a, b." in told(capsys, "act", folder, code=2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from plait.cli import VERBS, main
+from plait.cli import main
+from plait.cli.verbs import VERBS
 from policies import SINGLE
 
 ROOT = Path(__file__).parents[1]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from plait.config import from_dict, to_dict
 from plait.encoders.tokenizer import Tokenizer
+from plait.files import flush
 from plait.policy import Policy, PolicyConfig
 from plait.spec import Spec
 
@@ -27,7 +28,7 @@ def save(
     provenance: dict[str, Any] | None = None,
     extra: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write a checkpoint. It appears under its name only when it is complete.
+    """Write a checkpoint. It appears under its name only when it is complete and on the disk itself.
 
     Args:
         policy: what to save; its parameters and buffers are written as they are.
@@ -52,6 +53,7 @@ def save(
         (temporary / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if extra:
             extra(temporary)
+        flush(temporary)  # before an older one goes
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -1,12 +1,13 @@
-"""Configs are frozen dataclasses; this file turns them into plain dicts (JSON) and back, strictly.
+"""Configs are frozen dataclasses; this file turns them into plain dicts (JSON) and back, strictly, and compares them.
 
 A field whose type is a union of config classes is a choice of part: the dict carries the part's name under
 ``"type"`` (``FilmConfig`` -> ``"film"``). The union is the registry: nothing else lists the parts.
 """
 
+import json
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,27 @@ def unknown(what: str, value: object, options: Iterable[str]) -> ValueError:
     near = get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ValueError(f"no {what} {str(value)!r}; choose one of {names}.{hint}")
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], free: Container[str] = ()) -> list[str]:
+    """What differs between two nested tables of settings, as ``name (0 then, 1 now)``.
+
+    Args:
+        before: as read from JSON.
+        now: what JSON can hold.
+        free: dotted names of settings that may differ.
+    """
+    old, new = _flat(before), _flat(json.loads(json.dumps(now)))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in free]
+    swapped = tuple(name.removesuffix("type") for name in names if name.endswith(".type"))
+    names = [name for name in names if name.endswith(".type") or not name.startswith(swapped)]  # a part's name says all
+    return [f"{name} ({old.get(name)!r} then, {new.get(name)!r} now)" for name in names]
+
+
+def refuse_other(place: object, differences: list[str]) -> None:
+    """Raise the ValueError that says why what lies in ``place`` cannot be continued, if anything differs."""
+    if differences:
+        raise ValueError(f"{place} was made with other settings: {', '.join(differences)}; say --out another folder")
 
 
 def part_name(cls: type) -> str:
@@ -122,6 +144,14 @@ def _build_union(hint: Any, arguments: tuple[Any, ...], data: Any, where: str) -
         except ValueError as error:
             failures.append(str(error))
     raise ValueError(failures[-1])
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one table with dotted names."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    rows = [_flat(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()]
+    return {name: item for row in rows for name, item in row.items()}
 
 
 def _is_choice(hint: Any) -> bool:

@@ -1,7 +1,10 @@
-"""Small files of plait's own, written whole and read with a name to blame."""
+"""Files and folders of plait's own: small files written whole and read with a name to blame, and a folder's lock."""
 
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +30,42 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it, or restore it from a copy") from error
+
+
+def flush(folder: Path) -> None:
+    """Wait until all files in ``folder`` are on the disk itself, where a power cut leaves them."""
+    for file in filter(Path.is_file, folder.rglob("*")):
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same folder out of it; it is made. A ``kill -9`` unlocks it too.
+
+    Raises:
+        ValueError: another process has locked it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # it has no flock
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)  # the folder itself: no file is left in it
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"{folder}: another process is writing here; wait until it has ended, or say --out another folder"
+        ) from None
+    except OSError:  # some network file systems cannot
+        pass

@@ -150,5 +150,3 @@ def test_wrong_arguments(dataset: Dataset):
         loader(dataset, batch_size=0)
     with pytest.raises(ValueError, match="moments 0, stride 1: each must be at least 1"):
         loader(dataset, moments=0)
-    with pytest.raises(ValueError, match=r"no camera 'frnt'.*Did you mean 'front'"):
-        loader(dataset, cameras=["frnt"])

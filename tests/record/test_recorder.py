@@ -11,6 +11,7 @@ import pytest
 
 from plait.data import layout
 from plait.data.lerobot import Dataset
+from plait.files import locked
 from plait.record.recorder import record
 from plait.record.team import scene_seed
 
@@ -65,10 +66,15 @@ def test_the_same_call_extends_and_others_are_refused(tmp_path: Path):
     record(ENV, tmp_path / "at once", 5, workers=1)
     assert "5 episodes (4 were asked for), 25 frames" in str(record(ENV, tmp_path / "d", 4, workers=1))
     assert contents(tmp_path / "d") == contents(tmp_path / "at once")
-    with pytest.raises(
-        ValueError, match=r"another recording: seed was 0 and is 1; noise was 0\.0 and is 0\.5\. Record"
-    ):
-        record(ENV, tmp_path / "d", 5, seed=1, noise=0.5)
+    expected = r"made with other settings: seed \(0 then, 1 now\), .*env_args\.fault \(None then, 'broken' now\); say"
+    with pytest.raises(ValueError, match=expected):
+        record(ENV, tmp_path / "d", 5, {"fault": "broken"}, seed=1, noise=0.5)
+
+
+def test_a_second_recording_into_the_same_folder_is_refused(tmp_path: Path):
+    with locked(tmp_path / "d"), pytest.raises(ValueError, match="d: another process is writing here"):
+        record(ENV, tmp_path / "d", 3, workers=1)
+    assert list((tmp_path / "d").iterdir()) == []
 
 
 def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):

@@ -2,9 +2,12 @@
 
 import torch
 
+import tiny
 from plait.memory import RecurrentConfig
 from plait.spec import INSTRUCTION
 from plait.train.dropout import ModalityDropout
+from plait.train.loop import train_step
+from plait.train.state import TrainState
 from plait.types import Batch
 from policies import random_batch, small_policy
 
@@ -33,6 +36,15 @@ def test_rows_are_hidden_with_the_probability_and_by_the_step() -> None:
     assert first.inputs.present[INSTRUCTION].all()
     assert not torch.equal(first.inputs.present["images.front"], first.inputs.present["images.wrist"])
     assert list(source.validation()) == [batch]
+
+
+def test_what_is_hidden_does_not_follow_what_the_model_draws() -> None:
+    batch, drawn = random_batch(small_policy(), rows=40), []
+    state = TrainState.start(tiny.Model(), tiny.CONFIG)
+    train_step(state, batch, tiny.CONFIG, lambda _: drawn.append(torch.rand(40)) or {})
+    (hidden,) = ModalityDropout(Source(batch), probability=0.5, seed=tiny.CONFIG.seed).stream(0, 1)
+    for name in ("images.front", "images.wrist", "state"):
+        assert not torch.equal(hidden.inputs.present[name], drawn[0] >= 0.5)
 
 
 def test_what_is_absent_stays_absent() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import plait
+from plait.files import locked
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.recipes import RECIPES
 from plait.train.policy import train
@@ -36,6 +37,13 @@ def test_the_moments_of_a_window_are_execute_steps_apart(tmp_path: Path, monkeyp
     for memory in (None, RecurrentConfig(steps=5)):
         train(replace(policy, memory=memory), config, dataset, tmp_path / str(memory is None))
     assert [(source.moments, source.stride) for source in sources] == [(1, 3), (5, 3)]
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    recipe, dataset = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d")
+    with locked(tmp_path / "run"), pytest.raises(ValueError, match="run: another process is writing here"):
+        train(replace(recipe.policy, image_size=16), recipe.train, dataset, tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_batch_that_is_larger_than_the_data_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     other = {"policy": {"fusion": {"type": "film", "depth": 3}}, "train": {"steps": 20, "keep": 2}}
     with pytest.raises(ValueError) as caught:
         open_run(tmp_path, other)
-    assert "policy.fusion.depth (1 then, 3 now), train.steps (12 then, 20 now); say --out" in str(caught.value)
+    assert (
+        "was made with other settings: policy.fusion.depth (1 then, 3 now), train.steps (12 then, 20 now); say --out"
+        in str(caught.value)
+    )
     assert json.loads((tmp_path / "run.json").read_text()) == MADE_WITH
 
 

@@ -1,29 +1,7 @@
-"""The command line: ``plait VERB ...``. Importing it loads neither torch nor any part of plait."""
+"""The command line: ``plait VERB ...``. Importing it loads nothing."""
 
 import os
 import sys
-
-from plait.cli.act import Act
-from plait.cli.catalogue import List
-from plait.cli.compare import Compare
-from plait.cli.evaluate import Eval
-from plait.cli.parse import Verb, sentence
-from plait.cli.quickstart import Quickstart
-from plait.cli.record import Record
-from plait.cli.train import Train
-from plait.config import unknown
-
-VERBS: dict[str, type[Verb]] = {
-    "quickstart": Quickstart,
-    "record": Record,
-    "train": Train,
-    "eval": Eval,
-    "act": Act,
-    "compare": Compare,
-    "list": List,
-}
-
-USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)  # one sentence is enough for these
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,50 +11,14 @@ def main(arguments: list[str] | None = None) -> int:
         0; 2 for what the user can mend, told in one sentence on standard error; 1 for any other error;
         130 when interrupted. With ``PLAIT_DEBUG=1`` errors are raised instead.
     """
-    # Threads that wait for each other shall soon stop burning the processor. They spin for long by default, which makes
-    # a training step ten times slower on a machine that does anything else beside. Read when torch loads.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    verb = VERBS.get(name, Verb)
     try:
-        if name in ("--help", "-h", "help"):
-            print(overview())
-        elif name == "--version":
-            print(version())
-        elif name not in VERBS:
-            raise unknown("command", name, VERBS)
-        else:
-            verb.parse(rest, f"plait {name}").run()
-        sys.stdout.flush()
-    except KeyboardInterrupt as interruption:
-        return _tell(str(interruption) or f"interrupted; {verb.kept}", 130)
-    except SystemExit:  # tyro has shown a verb's help
-        return 0
-    except BrokenPipeError:  # whoever reads (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
+        from plait.cli.verbs import run  # takes a moment, in which Ctrl-C may come
+    except KeyboardInterrupt:
+        print("plait: interrupted; nothing was changed", file=sys.stderr)
+        return 130
+    except ImportError as error:
         if os.environ.get("PLAIT_DEBUG") == "1":
             raise
-        if isinstance(error, USER_ERRORS):
-            return _tell(sentence(error), 2)
-        return _tell(f"{type(error).__name__}: {sentence(error)} (PLAIT_DEBUG=1 shows where)", 1)
-    return 0
-
-
-def overview() -> str:
-    """Every verb with one line."""
-    width = max(map(len, VERBS))
-    rows = [f"  {name:{width}}  {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
-    return "\n".join(["usage: plait VERB [OPTIONS]", "", *rows, "", "plait VERB --help shows the options of a verb."])
-
-
-def version() -> str:
-    import plait
-
-    return f"plait {plait.__version__}"
-
-
-def _tell(message: str, code: int) -> int:
-    print(f"plait: {message}", file=sys.stderr)
-    return code
+        print(f"plait: {error}; install plait again, with all that it needs", file=sys.stderr)
+        return 2
+    return run(sys.argv[1:] if arguments is None else arguments)

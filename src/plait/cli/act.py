@@ -1,5 +1,6 @@
 """``plait act``: one moment in, one action out, in words."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,11 +32,22 @@ class Act(Verb):
 
         policy = plait.load(self.checkpoint)
         images = {camera: read_image(str(path)) for camera, path in pairs(self.image, "--image").items()}
-        if not images:
-            raise ValueError(f"no image is given; say --image CAMERA=FILE, with one of {sorted(policy.spec.cameras)}.")
+        state = read_state(self.state)
+        refuse_blind(policy.spec, images, state)
+        action = policy.act(images, self.instruction, state)
         if unknown_words := policy.tokenizer.unknown_words(self.instruction):
-            print(f"words that training never saw: {', '.join(unknown_words)}")
-        print(describe(policy.act(images, self.instruction, read_state(self.state))))
+            print(f"words that training never saw: {', '.join(unknown_words)}", file=sys.stderr)
+        if policy.memory is not None:
+            print("the policy's memory is empty here, as at the start of an episode", file=sys.stderr)
+        print(describe(action))
+
+
+def refuse_blind(spec: "Spec", images: dict[str, Any], state: list[float] | None) -> None:
+    """Raise a ValueError when nothing is given of what the policy sees or, without cameras, feels."""
+    if spec.cameras and not images:
+        raise ValueError(f"no image is given; say --image CAMERA=FILE, with one of {sorted(spec.cameras)}.")
+    if spec.state and not spec.cameras and state is None:
+        raise ValueError(f"no state is given; say --state=NUMBERS, with commas between: {', '.join(spec.state)}.")
 
 
 def read_image(path: str) -> Any:

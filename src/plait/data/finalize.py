@@ -4,7 +4,6 @@ The merged files are built beside the dataset in a hidden folder. A marker file 
 are folders swapped by rename, and whoever opens the dataset next completes a swap that was cut short.
 """
 
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from plait.data import layout, video
 from plait.data.tables import read_rows
+from plait.files import flush
 from plait.processes import processors
 
 _SWAPPED = ("data", "videos", "meta/episodes")
@@ -38,12 +38,13 @@ def merge(path: Path, info: dict[str, Any]) -> None:
         for name in ("chunk_index", "file_index"):
             rows = _replace(rows, f"meta/episodes/{name}", [0] * len(rows))
         layout.write_table(staging / layout.EPISODES_PATH.format(**layout.numbered(0)), rows)
-        _flush(staging)
+        flush(staging)  # before the old files go: a power cut must not take both
         layout.write_bytes(staging / _READY, b"")
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise layout.disk_full(error, path) from error
     recover(path)
+    flush(path / "meta")  # what was not merged; from here on, a power cut takes nothing
 
 
 def recover(path: Path, discard: bool = False) -> None:
@@ -128,10 +129,3 @@ def _replace_place(rows: pa.Table, prefix: str, numbers: list[int]) -> pa.Table:
     for name in ("chunk_index", "file_index"):
         rows = _replace(rows, f"{prefix}/{name}", [layout.numbered(number)[name] for number in numbers])
     return rows
-
-
-def _flush(folder: Path) -> None:
-    """Everything on the disk itself before the old files go: a power cut must not take both."""
-    for file in filter(Path.is_file, folder.rglob("*")):
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())

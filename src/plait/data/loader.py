@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from plait.config import unknown
 from plait.data.augment import Augment
 from plait.data.cache import Images
 from plait.data.lerobot import Dataset
+from plait.data.streams import AUGMENTATION, ORDER, stream_seed
 from plait.data.targets import keyframe_targets
 from plait.types import Batch, Inputs, Observation
 
@@ -32,7 +32,6 @@ class Loader:
         seed: of the order and the augmentation. Which episodes are held out does not depend on it.
         augment: None leaves the images as they are.
         validation: share of the episodes that is held out, at least one of two or more when above 0.
-        cameras: which to read; None reads all.
         cache: decode all images once into a memory-mapped file (when it fits); False decodes them at each access.
         prefetch: how many batches ``stream`` prepares ahead.
         moments: what the policy sees of each sample: the frame itself and those 1, 2, ... times ``stride`` before it,
@@ -40,7 +39,7 @@ class Loader:
         stride: frames between two moments.
 
     Raises:
-        ValueError: a camera that the dataset lacks, or sizes that make no sense.
+        ValueError: sizes that make no sense.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Loader:
         seed: int = 0,
         augment: Augment | None = None,
         validation: float = 0.05,
-        cameras: list[str] | None = None,
         cache: bool = True,
         prefetch: int = 4,
         moments: int = 1,
@@ -62,10 +60,7 @@ class Loader:
         if min(horizon, batch_size, *size, moments, stride) < 1:
             numbers = f"horizon {horizon}, batch_size {batch_size}, size {size}, moments {moments}, stride {stride}"
             raise ValueError(f"{numbers}: each must be at least 1")
-        self.cameras = list(dataset.spec.cameras) if cameras is None else cameras
-        for camera in self.cameras:
-            if camera not in dataset.spec.cameras:
-                raise unknown("camera", camera, dataset.spec.cameras)
+        self.cameras = list(dataset.spec.cameras)
         self.dataset, self.prepare, self.horizon, self.batch_size = dataset, prepare, horizon, batch_size
         self.seed, self.augment, self.prefetch = seed, augment, prefetch
         self.moments, self.stride = moments, stride
@@ -93,7 +88,7 @@ class Loader:
 
     def batch(self, step: int) -> Batch:
         """The ``step``-th batch: ``batch_size`` rows, the same at every call and in every process."""
-        return self._load(self.indices(step), torch.Generator().manual_seed(_seed(self.seed, 1, step)))
+        return self._load(self.indices(step), torch.Generator().manual_seed(stream_seed(self.seed, AUGMENTATION, step)))
 
     def indices(self, step: int) -> np.ndarray:
         """Which frames the ``step``-th batch holds."""
@@ -146,7 +141,7 @@ class Loader:
     def _order(self, epoch: int) -> np.ndarray:
         """The epoch's permutation of the training frames; the last two stay in memory."""
         if epoch not in self._orders:
-            rng = np.random.default_rng([self.seed, 0, epoch])
+            rng = np.random.default_rng([self.seed, ORDER, epoch])
             self._orders = {**dict(list(self._orders.items())[-1:]), epoch: rng.permutation(self.frames)}
         return self._orders[epoch]
 
@@ -209,7 +204,3 @@ def held_out(episodes: int, share: float) -> np.ndarray:
         raise ValueError(f"validation share {share}; it must be at least 0 and below 1")
     count = max(1, round(share * episodes)) if share and episodes > 1 else 0
     return np.sort(np.random.default_rng(0).permutation(episodes)[:count])
-
-
-def _seed(*values: int) -> int:
-    return int(np.random.SeedSequence(values).generate_state(1, np.uint64)[0] >> 1)

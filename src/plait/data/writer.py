@@ -2,9 +2,9 @@
 
 Each episode, or each few that are appended together, is written to files of its own: videos, data, its line of
 ``plait_episodes.jsonl``, its episode row, and last ``info.json``, whose count of episodes is the one thing that makes
-an episode part of the dataset. Every file is written whole or not at all (temporary name, atomic rename), and whatever
-lies beyond the count is ignored by readers and overwritten by the next episode. ``finalize`` merges the small files
-into large ones.
+an episode part of the dataset. ``plait_episodes.jsonl`` grows in place; every other file is written whole or not at all
+(temporary name, atomic rename). Whatever lies beyond the count is ignored by readers and overwritten by the next
+episode. ``finalize`` merges the small files into large ones.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plait.config import to_dict
+from plait.config import refuse_other, to_dict
 from plait.data import layout, statistics, video
 from plait.data.episode import EncodedEpisode, Episode, encode, storage
 from plait.data.finalize import merge, recover
@@ -174,8 +174,7 @@ class DatasetWriter:
         ]
         if layout.spec_from_info(self._info).cameras != self.spec.cameras and not differences:
             differences = ["the cameras have another size"]
-        if differences:
-            raise ValueError(f"{self.path}: cannot go on recording here: {'; '.join(differences)}. Use another folder")
+        refuse_other(self.path, differences)
 
     # -------------------------------------------------------------------------------------------- few episodes
 

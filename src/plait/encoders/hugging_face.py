@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from plait.encoders.recall import Recall
 from plait.encoders.tokenizer import Tokenizer
 from plait.types import Shape, Tokens
+
+PATIENCE = 5.0  # seconds for the hub's first answer
 
 
 @dataclass(frozen=True)
@@ -114,15 +118,35 @@ def _model(architecture: dict[str, Any], name: str) -> nn.Module:
 
 
 def _load(kind: str, name: str, **options: Any) -> Any:
+    """From the folder, or from the hub's cache on this machine, or else from the hub."""
+    load = partial(getattr(_transformers(), kind).from_pretrained, name, **options)
     with _quiet():
         try:
-            return getattr(_transformers(), kind).from_pretrained(name, **options)
+            try:
+                return load(local_files_only=True)
+            except (OSError, ValueError):
+                if Path(name).is_dir():
+                    raise
+                _reach_hub(name)
+                return load()
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"language: no text model {name!r}, neither as a folder nor from the hub ({reason}); give the name of "
                 "a model on the hub, or the folder of one with config.json, model.safetensors and tokenizer.json"
             ) from error
+
+
+def _reach_hub(name: str) -> None:
+    """Raise an OSError when the hub is out of reach; transformers would try, and complain, for half a minute."""
+    from huggingface_hub import model_info
+
+    try:
+        model_info(name, timeout=PATIENCE)
+    except (OSError, ValueError):
+        pass  # the hub said no, or is not to be asked: transformers says why
+    except Exception as error:  # of the HTTP library, which differs from version to version
+        raise OSError(f"the hub is out of reach: {error}") from error
 
 
 def _transformers() -> Any:

@@ -1,19 +1,17 @@
 """What a success rate depends on, written down: the knobs that make published numbers irreproducible when left out."""
 
 import inspect
-import platform
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import gymnasium
 import torch
 
-import plait
 from plait.control import Controller
 from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.evaluate.worker import Scenes
 from plait.spec import Spec
+from plait.versions import simulation_versions
 
 FIRST_SEED = 2**30  # recording uses seeds below it, evaluation uses the others: no scene is in both
 EPISODES_PER_SEED = 1_000_003
@@ -109,11 +107,5 @@ def _names(kind: str, count: int, assumed: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def versions() -> dict[str, str]:
-    """Of plait and of what its results depend on."""
-    found = {"plait": plait.__version__, "python": platform.python_version(), "torch": torch.__version__}
-    for package in ("mujoco", "gymnasium", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a foreign environment may do without
-            continue
-    return found
+    """Of plait and of what a policy's results depend on."""
+    return simulation_versions() | {"torch": torch.__version__}

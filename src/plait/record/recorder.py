@@ -9,16 +9,17 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import plait
+from plait.config import differences, refuse_other
 from plait.data import layout
 from plait.data.episode import EncodedEpisode
 from plait.data.writer import DatasetWriter
+from plait.files import locked
 from plait.progress import Bar
 from plait.record.team import Team
+from plait.versions import simulation_versions
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def record(
 
     Raises:
         ValueError: a wrong argument, an environment without an expert, an expert that only fails, or a folder with
-            another recording (the message lists what differs).
+            another recording (the message lists what differs) or one that goes on in another process.
         OSError: the disk is full. Every finished episode is safe.
         KeyboardInterrupt: interrupted. Every finished episode is safe.
     """
@@ -79,8 +80,8 @@ def record(
     arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "noise": noise, "images": images}
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
     _check_same(out, arguments)
-    with Team(workers, arguments) as team:
-        writer = DatasetWriter(out, team.spec, images, {"arguments": arguments, "versions": _versions()})
+    with Team(workers, arguments) as team, locked(out):
+        writer = DatasetWriter(out, team.spec, images, {"arguments": arguments, "versions": simulation_versions()})
         before = writer.frames
         try:
             _write(team.episodes(_next_scene(writer), max(0, episodes - writer.episodes)), writer, episodes)
@@ -112,14 +113,4 @@ def _check_same(out: Path, arguments: dict[str, Any]) -> None:
     if not layout.read_json(out / layout.INFO)["total_episodes"]:
         return  # a recording that failed at once binds nobody
     before = layout.read_json(out / layout.PLAIT)["provenance"].get("arguments", {})
-    differences = [
-        f"{name} was {before.get(name)!r} and is {value!r}"
-        for name, value in arguments.items()
-        if before.get(name) != value
-    ]
-    if differences:
-        raise ValueError(f"{out}: holds another recording: {'; '.join(differences)}. Record into another folder")
-
-
-def _versions() -> dict[str, str]:
-    return {"plait": plait.__version__} | {name: version(name) for name in ("mujoco", "gymnasium", "numpy")}
+    refuse_other(out, differences(before, arguments))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from plait.data.streams import MODALITY_DROPOUT, stream_seed
 from plait.spec import INSTRUCTION
 from plait.train.loop import Source
 from plait.types import Batch
@@ -22,7 +23,7 @@ class ModalityDropout:
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
         for step, batch in enumerate(self.source.stream(start, stop), start):
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+            generator = torch.Generator().manual_seed(stream_seed(self.seed, MODALITY_DROPOUT, step))
             yield self._hide(batch, generator)
 
     def validation(self) -> Iterable[Batch]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from plait.data.streams import MODEL, stream_seed
 from plait.nn.device import pick_autocast, pick_device
 from plait.train.config import TrainConfig
 from plait.train.graph import CapturedUpdate, Update
@@ -78,7 +79,7 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run) -> Trai
 
 def train_step(state: TrainState, batch: Any, config: TrainConfig, update: Update) -> dict[str, Tensor]:
     """One step; returns the loss, its parts and the gradient's norm before clipping, still on the device."""
-    torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout and noise depend on seed and step alone
+    torch.manual_seed(stream_seed(config.seed, MODEL, state.step))  # dropout and noise depend on seed and step alone
     set_learning_rate(state.optimizer, learning_rate(state.step, config))
     hold_back(state.optimizer, state.paces)
     state.ema.prepare(state.step)
