@@ -16,6 +16,7 @@ from variants import Options, Study, Trial, Variant, run
 from plait.data.augment import Augment
 from plait.encoders.language import TextTransformerConfig
 from plait.fusion import FilmConfig
+from plait.heads.keyframe import KeyframeConfig
 from plait.policy import PolicyConfig
 from plait.recipes import RECIPES, Recipe
 from plait.spec import INSTRUCTION, STATE
@@ -41,6 +42,10 @@ VARIANTS = {
     "as the recipe": variant(),
     "state in FiLM's condition too": variant(fusion=FilmConfig(conditions=(INSTRUCTION, STATE))),
     "no keyframe head": variant(keyframe=None),
+    "a keyframe head that fades": variant(keyframe=KeyframeConfig(fades=True)),
+    "no keyframe head, state in the condition": variant(
+        keyframe=None, fusion=FilmConfig(conditions=(INSTRUCTION, STATE))
+    ),
     "no augmentation": variant(train={"augment": Augment(0, 0.0, 0.0, 0.0)}),
     "colour augmentation": variant(train={"augment": Augment(2, 0.1, 0.1, 0.1)}),
     "a quarter of the demonstrations": variant(DEMONSTRATIONS // 4),

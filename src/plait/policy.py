@@ -181,6 +181,11 @@ class Policy(nn.Module):
             total = total + self.keyframe.weight * parts["keyframe"]
         return {"loss": total, **parts}
 
+    def progress(self, share: float) -> None:
+        """This share of the training is over; the auxiliary loss may fade with it."""
+        if self.keyframe is not None:
+            self.keyframe.progress(share)
+
     @torch.inference_mode()
     def predict(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
         """``forward`` on the policy's device, without gradients."""

@@ -10,6 +10,7 @@ import torch
 import plait
 from plait.files import locked
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
+from plait.policy import Policy
 from plait.recipes import RECIPES
 from plait.train.policy import train
 
@@ -51,3 +52,11 @@ def test_a_batch_that_is_larger_than_the_data_is_refused(tmp_path: Path) -> None
     config = replace(recipe.train, batch_size=22)  # an episode of 15 is held out of 36 frames
     with pytest.raises(ValueError, match=r"train\.batch_size = 22: it must be at most .* here 21; say --train\.batch"):
         train(replace(recipe.policy, image_size=16), config, dataset, tmp_path / "run")
+
+
+def test_the_policy_is_told_how_far_its_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, dataset, told = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d"), []
+    monkeypatch.setattr(Policy, "progress", lambda self, share: told.append(share))
+    config = replace(recipe.train, steps=4, batch_size=8, warmup_steps=1)
+    train(replace(recipe.policy, image_size=16), config, dataset, tmp_path / "run")
+    assert told == [0.0, 0.25, 0.5, 0.75]

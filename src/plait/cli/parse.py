@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import tyro
 
 T = TypeVar("T")
-STYLE = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
+STYLE = (tyro.conf.AvoidSubcommands, tyro.conf.PositionalMetavarFromFieldName)
 PLAIN = {  # what tyro says, in plain words
     r"^Missing from [^:]+: (?:(--\S+) \S+|([A-Z]+)) (.*) \(required\)$": r"\1\2 is missing: \3",
     r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)$": r"\1: \2 is not a whole number.",
@@ -90,6 +90,8 @@ def option_names(config: Any, prefix: str = "--") -> Iterable[str]:
             yield from option_names(value, f"{prefix}{name}." if name else prefix)
         else:
             yield prefix + name
+            if isinstance(value, bool):
+                yield f"{prefix}no-{name}"
 
 
 def pairs(words: Iterable[str], option: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The training loop: any model with ``loss(batch) -> {"loss": ..., parts}`` and any source of batches."""
+"""The training loop: any model with ``loss(batch) -> {"loss": ..., parts}`` and any source of batches.
+
+A model may have ``progress(share)`` too; before each update it is told the share of the training that is over.
+"""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -83,6 +86,7 @@ def train_step(state: TrainState, batch: Any, config: TrainConfig, update: Updat
     set_learning_rate(state.optimizer, learning_rate(state.step, config))
     hold_back(state.optimizer, state.paces)
     state.ema.prepare(state.step)
+    state.tell_progress(config.steps)
     losses = update(batch)
     state.step += 1
     return losses
