@@ -138,7 +138,7 @@ def experts_table(results: dict[tuple[str, str], dict[str, Any]]) -> str:
 def main(
     hardware: str = "2 CPU cores",
     steps: int = 1000,
-    episodes: int = 600,
+    episodes: int = 1500,
     workers: int = 2,
     scenes: int = 200,
     scratch: Path | None = None,

@@ -1,6 +1,7 @@
 """The command line: what it shows, what it takes, and one sentence for whatever is wrong."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from plait import checkpoint
 from plait.cli import main
-from plait.cli.parse import pairs
+from plait.cli.parse import pairs, texts
 from plait.cli.train import Train
 from plait.cli.verbs import VERBS
 from plait.config import to_dict
@@ -130,13 +131,20 @@ def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
             "plait: --train.steps: 'x' is not a whole number. (",
         ),
         ("record tabletop --episodes 1 --out o --noise x", "plait: --noise: 'x' is not a number. ("),
-        ("record tabletop --episodes 1 --out o --noise -0.1", "noise: -0.1 is too small; at least 0"),
-        ("record tabletop --episodes 1 --out o --seed -1", "seed: -1 is too small; at least 0"),
+        ("record tabletop --episodes 1 --out o --noise -0.1", "noise: -0.1; it must be a number that is at least 0"),
+        ("record tabletop --episodes 1 --out o --seed -1", "seed: -1; it must be a number that is at least 0"),
         ("record tabletop --episodes 1 --out o --workers 1 --env-args famly=pick", "tabletop has no argument 'famly'"),
         ("record tabletop --episodes 1 --out o --env-args size=8 size=9", "--env-args: 'size' is given twice"),
         ("train tabletop-pick --dataset d --out o --train.steps 0", "train.steps = 0: it must be at least 1."),
         ("train tabletop-pick --out o", "plait: --dataset is missing: Folder of a LeRobotDataset v3"),
         ("act", "plait: CHECKPOINT is missing: A checkpoint, or the folder"),
+        ("record", "plait: ENV, --episodes and --out are missing (plait record --help shows all options.)"),
+        ("train tabletop-pick", "plait: --dataset and --out are missing (plait train tabletop-pick --help"),
+        ("record tabletop --out o --episodes", "plait: --episodes: its value is missing. (plait record --help"),
+        ("record tabletop --episodes 1 --out o --images jpg", "--images: no choice 'jpg'; choose one of ['auto', "),
+        ("eval c --instructions exchangd", "--instructions: no choice 'exchangd'; choose one of ['absent', "),
+        ("eval c --instructions exchangd", "Did you mean 'exchanged'?"),
+        ("train tabletop-pick --dataset d --out o --train.precision fp16", "Did you mean 'bfloat16'?"),
         ("train tabletop-pick --dataset /nowhere --out o", "/nowhere: no such folder"),
         ("list recips", "Did you mean 'recipes'?"),
         ("act /nowhere", "checkpoint /nowhere: does not exist"),
@@ -227,6 +235,29 @@ def test_faults_and_interruptions_have_their_own_codes(
         assert told(capsys, "list", code=code) == sentence
 
 
+def test_an_interrupted_training_tells_what_is_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("plait.train.policy.train", interrupted)
+    command = ["train", "tabletop-pick", "--dataset", "d", "--out", str(tmp_path)]
+    shown = told(capsys, *command, code=130)
+    assert shown == "plait: interrupted; nothing is saved yet and the same command goes on from there\n"
+    (tmp_path / "checkpoints/00000500").mkdir(parents=True)
+    (tmp_path / "checkpoints/00000500/training.json").touch()
+    assert "interrupted; step 500 is saved and the same" in told(capsys, *command, code=130)
+
+
+def test_sigterm_interrupts_as_ctrl_c_does(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VERBS["record"], "run", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    shown = told(capsys, "record", "tabletop", "--episodes", "1", "--out", "o", code=130)
+    signal.signal(signal.SIGTERM, before)
+    assert shown == "plait: interrupted; every episode that was finished is safe, and the same command continues\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
@@ -271,7 +302,7 @@ def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pyte
         "pick up the pink ball",
         [-0.1, 0, 0.2, 0, 0, 0, 0.04, 0.04],
     )
-    assert warned == "words that training never saw: pink\n"
+    assert warned == "left out, and so treated as absent: camera wrist\nwords that training never saw: pink\n"
     x, y, z = action.position
     assert f"position  x {x:+.3f}  y {y:+.3f}  z {z:+.3f}   (delta)\n" in shown
     assert f"gripper   gripper {action.gripper:+.3f}   (positive closes)\n" in shown
@@ -283,7 +314,7 @@ def test_act_without_cameras_goes_by_the_state_and_with_a_memory_says_that_it_is
     spec = Spec(cameras={}, state=("a", "b"), actions=("x", "gripper"))
     policy = small_policy(spec=spec, fusion=LateConfig(), memory=RecurrentConfig(steps=3))
     folder = str(checkpoint.save(policy, tmp_path / "c"))
-    assert main(["act", folder, "--state=1,2"]) == 0
+    assert main(["act", folder, "--state=1,2", "--instruction", "pick up the red ball"]) == 0
     shown, warned = capsys.readouterr()
     assert shown.startswith("position  x ") and "\ngripper   gripper " in shown
     assert warned == "the policy's memory is empty here, as at the start of an episode\n"
@@ -294,6 +325,7 @@ def test_act_without_cameras_goes_by_the_state_and_with_a_memory_says_that_it_is
     ("extra", "sentence"),
     [
         ([], "no image is given; say --image CAMERA=FILE, with one of ['front', 'wrist']"),
+        (["--image", "front.png"], "--image: 'front.png' is not of the form CAMERA=FILE."),
         (["--image", "front=nowhere.png"], "no such image: nowhere.png"),
         (["--image", "front={folder}/config.json"], "config.json is not an image that can be read"),
         (["--image", "left={folder}/a.png"], "no camera 'left'"),
@@ -317,3 +349,7 @@ def test_pairs_have_types() -> None:
         "size": [64, 96],
         "cameras": ["front", "wrist"],
     }
+    assert pairs(["cameras="], "--env-args") == {"cameras": []}
+    assert texts(["front=1,2.png", "wrist=3"], "--image") == {"front": "1,2.png", "wrist": "3"}
+    with pytest.raises(ValueError, match=r"--image: 'front\.png' is not of the form CAMERA=FILE\."):
+        texts(["front.png"], "--image", "CAMERA=FILE")

@@ -5,7 +5,7 @@ import torch
 from plait.control import Controller, Ensemble
 from plait.memory import RecurrentConfig
 from plait.policy import Policy
-from plait.types import Observation
+from plait.types import Inputs, Observation
 from policies import random_observation, small_policy
 
 
@@ -100,6 +100,22 @@ def test_a_policy_with_memory_looks_as_often_as_it_has_learned_to() -> None:
             Controller(policy, **how)
     Controller(policy, execute=4)
     Controller(_with_memory(execute=1), ensemble=0.01)
+
+
+@pytest.mark.parametrize("ensemble", [None, 0.01])
+def test_a_command_that_is_not_finite_reaches_no_robot(ensemble: float | None) -> None:
+    policy = small_policy()
+    controller, predict = Controller(policy, rows=2, ensemble=ensemble), policy.predict
+
+    def broken(inputs: Inputs) -> torch.Tensor:
+        chunk = predict(inputs).clone()
+        chunk[1, 2, 1] = torch.inf
+        return chunk
+
+    policy.predict = broken
+    for how in (controller.plan, controller.act):
+        with pytest.raises(FloatingPointError, match="action: y is inf, which no robot can follow; the weights are"):
+            how(_at(0))
 
 
 def test_errors() -> None:

@@ -1,10 +1,11 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from plait.files import locked
+from plait.files import is_locked, locked, room, write_whole
 
 HOLD = "import sys, time; from pathlib import Path; from plait.files import locked\n"
 HOLD += "with locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
@@ -20,6 +21,38 @@ def test_a_locked_folder_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
         pass
     with locked(folder):
         assert list(folder.iterdir()) == [], "the lock is no file"
+        assert is_locked(folder)
+    assert not is_locked(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/b.json"), "a/b.json"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "a"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "a"),
+    ],
+)
+def test_a_full_disk_is_told_with_what_is_safe(error: Exception, place: str) -> None:
+    with pytest.raises(OSError) as told, room(Path("a"), lambda: "two are safe"):
+        raise error
+    expected = f"{place}: the disk is full; two are safe. Free some space and run the same command again"
+    assert str(told.value) == expected
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(PermissionError), room(Path("a"), lambda: ""):
+        raise PermissionError(errno.EACCES, "Permission denied", "a")
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")  # writing tells no name
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        write_whole(tmp_path / "a", "content")
+    assert told.value.filename == str(tmp_path / "a") and list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:

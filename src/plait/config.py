@@ -38,10 +38,22 @@ def differences(before: dict[str, Any], now: dict[str, Any], free: Container[str
     return [f"{name} ({old.get(name)!r} then, {new.get(name)!r} now)" for name in names]
 
 
-def refuse_other(place: object, differences: list[str]) -> None:
+def refuse_other(place: object, differences: list[str], way_out: str = "say --out another folder") -> None:
     """Raise the ValueError that says why what lies in ``place`` cannot be continued, if anything differs."""
     if differences:
-        raise ValueError(f"{place} was made with other settings: {', '.join(differences)}; say --out another folder")
+        raise ValueError(f"{place} was made with other settings: {', '.join(differences)}; {way_out}")
+
+
+def refuse_small(**numbers: tuple[float | None, float]) -> None:
+    """Raise a ValueError for the first of the named numbers ``(value, least)`` that is below its least.
+
+    >>> refuse_small(seed=(3, 0), workers=(0, 1))
+    Traceback (most recent call last):
+    ValueError: workers: 0 is too small; at least 1
+    """
+    for name, (value, least) in numbers.items():
+        if value is not None and not value >= least:
+            raise ValueError(f"{name}: {value} is too small; at least {least}")
 
 
 def part_name(cls: type) -> str:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from plait.policy import Policy
+from plait.spec import Spec
 from plait.types import Observation
 
 
@@ -46,13 +47,17 @@ class Controller:
     def plan(
         self, observation: Observation, reset: Bool[np.ndarray, " rows"] | None = None
     ) -> Float[np.ndarray, "rows execute a"]:
-        """The next ``execute`` actions of every row; rows with ``reset`` forget what they saw and predicted before."""
+        """The next ``execute`` actions of every row; rows with ``reset`` forget what they saw and predicted before.
+
+        Raises:
+            FloatingPointError: the policy predicts what is not finite.
+        """
         return self._plan(observation, reset, np.ones(self.rows, bool))
 
     def act(
         self, observation: Observation, reset: Bool[np.ndarray, " rows"] | None = None
     ) -> Float[np.ndarray, "rows a"]:
-        """The next single action of every row; rows with ``reset`` drop what they had planned."""
+        """The next single action of every row; rows with ``reset`` drop what they had planned. Raises as ``plan``."""
         if reset is not None:
             self._used[np.asarray(reset)] = self.execute
         empty = self._used >= self.execute
@@ -73,7 +78,18 @@ class Controller:
         if memory is not None and self._memory is not None:
             self._memory = memory.where(torch.as_tensor(due, device=memory.mask.device), self._memory)
         chunk = chunk.cpu().numpy()
+        refuse_infinite(chunk, self.policy.spec)
         return chunk[:, : self.execute] if self._ensemble is None else self._ensemble.add(chunk, reset)[:, None]
+
+
+def refuse_infinite(chunk: Float[np.ndarray, "*rows horizon a"], spec: Spec) -> None:
+    """Raise a FloatingPointError that names the first entry of a command that no robot can follow."""
+    if not (finite := np.isfinite(chunk)).all():
+        place = tuple(np.argwhere(~finite)[0])
+        raise FloatingPointError(
+            f"action: {spec.actions[place[-1]]} is {chunk[place]:g}, which no robot can follow; the weights are "
+            "damaged, or the state is far outside of what training saw"
+        )
 
 
 class Ensemble:

@@ -1,12 +1,15 @@
-"""Files and folders of plait's own: small files written whole and read with a name to blame, and a folder's lock."""
+"""Files and folders: written whole, read with a name to blame, told when the disk is full, locked while written."""
 
+import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_whole(path: Path, content: str | bytes | memoryview) -> None:
@@ -16,8 +19,33 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # writing, unlike opening, does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def room(path: Path, safe: Callable[[], str]) -> Iterator[None]:
+    """Where something is written to ``path``: tell in one sentence that the disk is full, and what is ``safe`` then.
+
+    Raises:
+        OSError: the disk is full, whatever library met that.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        place = getattr(error, "filename", None) or path
+        sentence = f"{place}: the disk is full; {safe()}. Free some space and run the same command again"
+        raise OSError(sentence) from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it means that the disk is full; libraries written in Rust have an error of their own for that."""
+    return getattr(error, "errno", None) in FULL or any(f"(os error {number})" in str(error) for number in FULL)
 
 
 def read_json(path: Path) -> Any:
@@ -56,6 +84,24 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process, this one included, has ``locked`` the folder."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who ask do not meet each other
+    except BlockingIOError:
+        return True
+    except OSError:  # some network file systems cannot
+        pass
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -82,6 +82,20 @@ def test_a_half_written_one_is_never_used(dataset: Dataset, monkeypatch: pytest.
     assert array is not None and np.array_equal(array, dataset.images("front", range(len(dataset))))
 
 
+@pytest.mark.parametrize("damage", [b"", b"no array at all", b"PK\x03\x04", "cut", "of another shape"])
+def test_a_damaged_one_is_built_again(dataset: Dataset, damage: bytes | str):
+    first = cache.build(dataset, "front", (16, 16))
+    assert first is not None
+    (name,) = files(dataset)
+    path, expected = dataset.path / cache.FOLDER / name, first.copy()
+    if damage == "of another shape":
+        np.save(path, np.zeros((2, 16, 16, 3), np.uint8))
+    else:
+        path.write_bytes(path.read_bytes()[:-10] if isinstance(damage, str) else damage)
+    again = cache.build(dataset, "front", (16, 16))
+    assert again is not None and np.array_equal(again, expected)
+
+
 def test_without_room_images_are_decoded_at_each_access(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
     usage = shutil.disk_usage(dataset.path)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=10_000))

@@ -16,6 +16,7 @@ from plait.data import layout, video
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
 from plait.data.writer import DatasetWriter
+from plait.files import locked
 from plait.spec import Spec
 from plait.types import Inputs, Observation
 
@@ -152,6 +153,12 @@ def rewrite(path: Path, column: str, change: Callable[[list], Any]) -> None:
     pq.write_table(table.set_column(index, column, pa.array(values, table[column].type)), path)
 
 
+def replace_column(path: Path, column: str, values: list) -> None:
+    """The same column with values of another type."""
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index(column), column, pa.array(values)), path)
+
+
 def data(folder: Path) -> Path:
     return folder / layout.DATA_PATH.format(chunk_index=0, file_index=0)
 
@@ -178,6 +185,54 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no action": (
         lambda d: rewrite_json(d / layout.INFO, lambda info: info["features"].pop("action")),
         "lacks the feature action",
+    ),
+    "info is a list": (lambda d: (d / layout.INFO).write_text("[]"), r"info\.json: holds \[\], not a table"),
+    "features is a list": (
+        lambda d: rewrite_json(d / layout.INFO, lambda info: info.update(features=["action"])),
+        r"info\.json: features is \['action'\]; a table of features is expected",
+    ),
+    "feature without shape": (
+        lambda d: rewrite_json(d / layout.INFO, lambda info: info["features"]["observation.state"].pop("shape")),
+        r"info\.json: feature observation\.state is .*; a dtype and a shape of whole numbers are expected",
+    ),
+    "image without width": (
+        lambda d: rewrite_json(
+            d / layout.INFO, lambda info: info["features"]["observation.images.front"].update(shape=[16])
+        ),
+        r"feature observation\.images\.front is ",
+    ),
+    "rate in words": (
+        lambda d: rewrite_json(d / layout.INFO, lambda info: info.update(fps="ten")),
+        r"info\.json: fps is 'ten'; a number above 0 is expected",
+    ),
+    "count in words": (
+        lambda d: rewrite_json(d / layout.INFO, lambda info: info.update(total_episodes="four")),
+        r"info\.json: total_episodes is 'four'; a whole number is expected",
+    ),
+    "unknown place": (
+        lambda d: rewrite_json(d / layout.INFO, lambda info: info.update(data_path="data/{foo}.parquet")),
+        r"data_path is 'data/\{foo\}\.parquet'; a text with the places \{chunk_index\}, \{file_index\} is expected",
+    ),
+    "empty plait.json": (
+        lambda d: (d / layout.PLAIT).write_text("{}"),
+        r"plait\.json: lacks the tables spec and provenance; restore it from a copy, or delete it",
+    ),
+    "plait.json is a list": (lambda d: (d / layout.PLAIT).write_text("[]"), r"plait\.json: lacks the tables"),
+    "spec of another kind": (
+        lambda d: rewrite_json(d / layout.PLAIT, lambda content: content["spec"].update(rate="ten")),
+        r"plait\.json\.rate: 'ten' is str",
+    ),
+    "no column of images": (
+        lambda d: pq.write_table(pq.read_table(data(d)).drop_columns(["observation.images.front"]), data(d)),
+        r"file-000\.parquet: lacks the column 'observation\.images\.front' that info\.json declares",
+    ),
+    "actions in words": (
+        lambda d: replace_column(data(d), "action", ["open"] * 27),
+        r"file-000\.parquet: action is of type string; numbers are expected",
+    ),
+    "lists of words": (
+        lambda d: replace_column(data(d), "action", [["a", "b", "c"]] * 27),
+        r"file-000\.parquet: action is of type list<.*string>; numbers are expected",
     ),
     "no data file": (lambda d: data(d).unlink(), r"file-000\.parquet: no such file, although meta/ mentions it"),
     "cut data file": (lambda d: data(d).write_bytes(data(d).read_bytes()[:900]), r"not a readable parquet file"),
@@ -242,9 +297,29 @@ def test_a_planted_fault_is_named_when_the_dataset_is_opened(tmp_path: Path, spe
 def test_no_folder_and_no_episode(tmp_path: Path, spec: Spec):
     with pytest.raises(ValueError, match="no such folder"):
         Dataset.open(tmp_path / "nothing")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file: is a file; give the folder of"):
+        Dataset.open(tmp_path / "file")
     DatasetWriter(tmp_path / "d", spec)
     with pytest.raises(ValueError, match="no finished episode yet"):
         Dataset.open(tmp_path / "d")
+
+
+def test_a_recording_that_is_under_way_is_told(tmp_path: Path, spec: Spec):
+    folder = make_dataset(tmp_path / "d", spec)
+    with (
+        locked(folder),
+        pytest.raises(ValueError, match="d: a recording is under way here; wait for its end; plait rec"),
+    ):
+        Dataset.open(folder)
+    assert len(Dataset.open(folder)) == 27
+
+
+def test_a_file_that_is_gone_is_told_when_its_images_are_read(tmp_path: Path, spec: Spec):
+    dataset = Dataset.open(make_dataset(tmp_path / "d", spec))
+    data(dataset.path).unlink()
+    with pytest.raises(ValueError, match=r"file-000\.parquet: cannot be read any more .* is it being recorded anew"):
+        dataset.images("front", [0])
 
 
 def test_a_video_shorter_than_its_episode_is_named(tmp_path: Path):

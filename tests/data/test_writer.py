@@ -172,7 +172,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, spec: Spec, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match=r"the disk is full; every finished episode is safe\. Free some space"):
+        with pytest.raises(
+            OSError, match=r"\.parquet: the disk is full; 2 finished episodes are safe\. Free some space"
+        ):
             writer.append(make_episode(2, spec))
     check(folder, spec, 2)
     writer.append(make_episode(2, spec))
@@ -188,7 +190,7 @@ def test_a_full_disk_while_merging_leaves_the_dataset_as_it_was(tmp_path: Path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # bytes in a file: single episodes are smaller
     try:
-        with pytest.raises(OSError, match="the disk is full"):
+        with pytest.raises(OSError, match="the disk is full; 4 finished episodes are safe"):
             writer.finalize()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -220,6 +222,23 @@ def test_foreign_folders_are_refused(tmp_path: Path, spec: Spec):
     lerobot = Path(__file__).parents[1] / "fixtures/lerobot_v3_images"
     with pytest.raises(ValueError, match="a dataset that plait did not write"):
         DatasetWriter(lerobot, spec)
+
+
+@pytest.mark.parametrize("damage", ["", "{}\n{}\n{}\n", "{}\n{}\n[1]\n{}\n", '{}\n{}\n{}\n{"scene"'])
+def test_damaged_lines_of_episodes_are_named(tmp_path: Path, spec: Spec, damage: str):
+    folder = make_dataset(tmp_path / "d", spec)
+    (folder / layout.PLAIT_EPISODES).write_text(damage)
+    with pytest.raises(ValueError, match=r"plait_episodes\.jsonl: does not hold a line .* each of 4 episodes; restore"):
+        DatasetWriter(folder, spec)
+    assert len(Dataset.open(folder)) == sum(LENGTHS), "training does without them"
+
+
+def test_a_damaged_file_is_named_when_it_is_merged(tmp_path: Path, spec: Spec):
+    folder = make_dataset(tmp_path / "d", spec, finalize=False, episodes=2)
+    file = folder / layout.DATA_PATH.format(chunk_index=0, file_index=1)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"file-001\.parquet: not a readable parquet file .* restore it from a copy"):
+        DatasetWriter(folder, spec).finalize()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,28 @@ SENTENCES = ["pick up the red ball", "빨간 공을 집어줘"]
 def test_words_numbers_and_mask() -> None:
     ids, mask = Tokenizer.build(SENTENCES).encode(["Pick up the RED cube!", "", "빨간 공을 집어줘"])
     assert ids.shape == (3, 16)
-    assert mask.sum(1).tolist() == [6, 0, 3]  # the exclamation mark is a token of its own
-    assert ids[0, :6].tolist()[4:] == [1, 1], "cube and ! were never seen"
+    assert mask.sum(1).tolist() == [5, 0, 3]
+    assert ids[0, :5].tolist()[4:] == [1], "cube was never seen"
     assert not ids[~mask].any() and 1 not in ids[2].tolist()
 
 
 def test_unknown_words_are_named() -> None:
     assert Tokenizer.build(SENTENCES).unknown_words("pick up the violet ball") == ["violet"]
+
+
+@pytest.mark.parametrize("end", [".", "!", "?!", " ...", "。"])
+def test_what_ends_a_sentence_is_no_unknown_word(end: str) -> None:
+    tokenizer = Tokenizer.build(SENTENCES)
+    assert tokenizer.unknown_words("Pick up the RED ball" + end) == []
+    ids, mask = tokenizer.encode(["Pick up the RED ball" + end, SENTENCES[0]])
+    assert ids[0].equal(ids[1]) and mask[0].equal(mask[1])
+
+
+def test_punctuation_of_the_dataset_stays_a_word() -> None:
+    tokenizer = Tokenizer.build(["Pick up the ball.", "now, the cube"])
+    ids, mask = tokenizer.encode(["pick up the ball.", "pick up the ball"])
+    assert mask.sum(1).tolist() == [5, 4] and 1 not in ids.tolist()[0]
+    assert tokenizer.unknown_words("pick up: the ball!") == [":"]
 
 
 def test_composed_and_decomposed_hangul_are_the_same_words() -> None:

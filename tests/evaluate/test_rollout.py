@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from plait import envs
+from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.pool import Pool
-from plait.evaluate.protocol import FIRST_SEED, embodiment, evaluation_seed
+from plait.evaluate.protocol import FIRST_SEED, embodiment, evaluation_seed, unknown_words
 from plait.evaluate.rollout import evaluate, rollouts
+from plait.evaluate.video import write_video
 from plait.evaluate.worker import Scenes
+from plait.files import locked
 from plait.memory import RecurrentConfig
 from plait.spec import Spec
 from policies import small_policy
@@ -162,6 +165,46 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
     assert (tmp_path / "eval.json").read_text() == "of an earlier, whole evaluation"
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_before_any_episode_is_finished_leaves_no_report(tmp_path):
+    policy = reach_policy()
+    policy.predict = interrupted
+    result = evaluate(policy, ID, episodes=2, workers=1, out=tmp_path, quiet=True)
+    assert (result["partial"], result["per_episode"]) == (True, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_while_filming_leaves_a_whole_report_that_says_so(tmp_path, monkeypatch):
+    def second(path, *rest):
+        write_video(path, *rest)
+        if write.append(path) or len(write) == 2:
+            raise KeyboardInterrupt
+
+    write = []
+    monkeypatch.setattr("plait.evaluate.rollout.write_video", second)
+    result = evaluate(reach_policy(), ID, episodes=4, slots=4, workers=1, videos=3, out=tmp_path, quiet=True)
+    assert (result["partial"], result["unfilmed"], len(result["per_episode"])) == (False, 2, 4)
+    assert json.loads((tmp_path / "eval.json").read_text()) == result
+    films = [tmp_path / row["video"] for row in result["per_episode"] if "video" in row]
+    assert films == list((tmp_path / "videos").iterdir()) == write[:1]
+
+
+def test_a_second_evaluation_into_the_same_folder_is_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(ValueError, match="another process is writing here"):
+        evaluate(reach_policy(), ID, episodes=1, workers=1, out=tmp_path, quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_the_policy_does_not_know_are_counted():
+    result = evaluate(reach_policy(), ID, episodes=6, slots=6, workers=1, quiet=True)
+    assert result["protocol"]["unknown_words"] == {"words": ["go", "left", "right"], "pc_episodes": 100.0}
+    half = unknown_words(Tokenizer.build(["go left"]), ["go left", "go right", "", "go left"])
+    assert half == {"words": ["right"], "pc_episodes": 25.0}
+
+
 def test_a_policy_of_another_embodiment_is_refused():
     policy = small_policy(spec=replace(TABLETOP, cameras={"top": (32, 32)}, gripper="positive_opens"))
     with pytest.raises(ValueError, match="does not fit environment 'tabletop'") as error:
@@ -179,8 +222,9 @@ def test_a_foreign_environment_takes_the_policys_names_where_the_numbers_agree()
 def test_no_episodes_are_too_few():
     with pytest.raises(ValueError, match="episodes: 0"):
         evaluate(reach_policy(), ID, episodes=0)
-    with pytest.raises(ValueError, match="seed: -1 is too small; at least 0"):
-        evaluate(reach_policy(), ID, seed=-1)
+    for name, value, least in (("seed", -1, 0), ("workers", 0, 1), ("slots", 0, 1), ("videos", -1, 0)):
+        with pytest.raises(ValueError, match=f"{name}: {value} is too small; at least {least}"):
+            evaluate(reach_policy(), ID, **{name: value})
 
 
 def test_videos_show_failures_and_successes(tmp_path):

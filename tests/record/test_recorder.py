@@ -1,3 +1,4 @@
+import errno
 import json
 import random
 import signal
@@ -75,6 +76,25 @@ def test_a_second_recording_into_the_same_folder_is_refused(tmp_path: Path):
     with locked(tmp_path / "d"), pytest.raises(ValueError, match="d: another process is writing here"):
         record(ENV, tmp_path / "d", 3, workers=1)
     assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, content: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(
+            OSError, match=r"d/meta/plait\.json: the disk is full; no episode is finished yet\. Free some"
+        ):
+            record(ENV, tmp_path / "d", 2, workers=1)
+    assert record(ENV, tmp_path / "d", 2, workers=1).episodes == 2
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf")])
+def test_noise_that_is_no_deviation_is_refused(tmp_path: Path, noise: float):
+    with pytest.raises(ValueError, match=f"noise: {noise}; it must be a number that is at least 0"):
+        record(ENV, tmp_path / "d", 2, noise=noise)
 
 
 def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):

@@ -54,6 +54,18 @@ def test_a_batch_that_is_larger_than_the_data_is_refused(tmp_path: Path) -> None
         train(replace(recipe.policy, image_size=16), config, dataset, tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_finished_run_that_is_damaged_is_not_finished(tmp_path: Path, name: str) -> None:
+    recipe, dataset = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d")
+    policy = replace(recipe.policy, image_size=16)
+    config = replace(recipe.train, steps=2, batch_size=8, warmup_steps=1)
+    run = train(policy, config, dataset, tmp_path / "run")
+    assert train(policy, config, dataset, run) == run
+    (run / "checkpoints/00000002" / name).unlink()
+    with pytest.raises(ValueError, match=r"00000002 is damaged .*; delete it to go on from the one before"):
+        train(policy, config, dataset, run)
+
+
 def test_the_policy_is_told_how_far_its_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, dataset, told = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d"), []
     monkeypatch.setattr(Policy, "progress", lambda self, share: told.append(share))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 import tiny
 from plait.train.run import Run
@@ -87,13 +88,43 @@ def test_a_failed_save_keeps_the_older_checkpoint(tmp_path: Path) -> None:
 
     broken = Run(tmp_path, MADE_WITH, full, keep=1)
     state.step = 5
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="the disk is full"):
         broken.save(state)
     assert [path.name for path in run.checkpoints()] == ["00000000"]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    run, state = Run(tmp_path, MADE_WITH, full), TrainState.start(tiny.Model(), tiny.CONFIG)
+    state.step = 5
+    with pytest.raises(
+        OSError, match=r"checkpoints/00000005: the disk is full; nothing is saved yet\. Free some space"
+    ):
+        run.save(state)
+    state.step = 4
+    open_run(tmp_path).save(state)
+    state.step = 5
+    with pytest.raises(OSError, match=r"checkpoints/00000005: the disk is full; step 4 is saved\. Free some space"):
+        run.save(state)
+
+
+@pytest.mark.parametrize("damage", ["[]", None])
+def test_missing_settings_are_told_with_the_way_out(tmp_path: Path, damage: str | None) -> None:
     saved(tmp_path)
-    (tmp_path / "checkpoints" / "00000000" / "training.safetensors").write_bytes(b"\0" * 100)
+    (tmp_path / "run.json").write_text(damage) if damage else (tmp_path / "run.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"run\.json (is missing|holds no settings); restore it from a copy, or say --ou"
+    ):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [("training.safetensors", "\0" * 100), ("training.json", "[]"), ("training.json", "{}")]
+)
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -> None:
+    saved(tmp_path)
+    (tmp_path / "checkpoints" / "00000000" / name).write_text(damage)
     with pytest.raises(ValueError, match=r"00000000 is damaged .*; delete it to go on"):
         open_run(tmp_path).resume(TrainState.start(tiny.Model(), tiny.CONFIG))

@@ -1,17 +1,20 @@
 """``plait act``: one moment in, one action out, in words."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from plait.cli.parse import Verb, pairs
+from plait.cli.parse import Verb, texts
 
 if TYPE_CHECKING:
-    from plait.policy import Action
+    from plait.policy import Action, Policy
     from plait.spec import Spec
+
+FAR = 10  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,43 @@ class Act(Verb):
 
     def run(self) -> None:
         import plait
+        from plait.control import refuse_infinite
 
         policy = plait.load(self.checkpoint)
-        images = {camera: read_image(str(path)) for camera, path in pairs(self.image, "--image").items()}
+        images = {camera: read_image(file) for camera, file in texts(self.image, "--image", "CAMERA=FILE").items()}
         state = read_state(self.state)
         refuse_blind(policy.spec, images, state)
         action = policy.act(images, self.instruction, state)
-        if unknown_words := policy.tokenizer.unknown_words(self.instruction):
-            print(f"words that training never saw: {', '.join(unknown_words)}", file=sys.stderr)
-        if policy.memory is not None:
-            print("the policy's memory is empty here, as at the start of an episode", file=sys.stderr)
+        for line in warnings(policy, images, self.instruction, state):
+            print(line, file=sys.stderr)
+        refuse_infinite(action.chunk, policy.spec)
         print(describe(action))
+
+
+def warnings(policy: "Policy", images: dict[str, Any], instruction: str, state: list[float] | None) -> Iterator[str]:
+    """What about this moment is unlike those of the training."""
+    absent = [f"camera {camera}" for camera in policy.spec.cameras if camera not in images]
+    absent += ["the state"] if policy.spec.state and state is None else []
+    absent += [] if instruction.strip() else ["the instruction"]
+    if absent:
+        yield f"left out, and so treated as absent: {', '.join(absent)}"
+    if unknown_words := policy.tokenizer.unknown_words(instruction):
+        yield f"words that training never saw: {', '.join(unknown_words)}"
+    yield from far_outside(policy, state or [])
+    if policy.memory is not None:
+        yield "the policy's memory is empty here, as at the start of an episode"
+
+
+def far_outside(policy: "Policy", state: list[float]) -> Iterator[str]:
+    """One line per entry of the state that is further than ``FAR`` standard deviations from the training's mean."""
+    from plait.nn.normaliser import SMALLEST_STD
+
+    normaliser = policy.normalise_state
+    mean, reach = normaliser.mean.tolist(), (FAR * normaliser.std.clamp(min=SMALLEST_STD)).tolist()
+    for name, value, middle, far in zip(policy.spec.state, state, mean, reach, strict=False):
+        if abs(value - middle) > far:
+            usual = f"{middle - far:.4g} to {middle + far:.4g}"
+            yield f"state: {name} is {value:g}, far from what training saw (within {FAR} standard deviations: {usual})"
 
 
 def refuse_blind(spec: "Spec", images: dict[str, Any], state: list[float] | None) -> None:

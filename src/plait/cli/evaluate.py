@@ -1,6 +1,7 @@
 """``plait eval``: how often does a policy succeed, or how far is it from demonstrations it has not seen?"""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from plait.cli.parse import Verb, folder, pairs
 
+NAMED = 8  # unknown words, at most
 SEEN = {
     True: "they were held out in the training too",
     False: "this is not the dataset of the training: whether the policy has seen them is not known",
@@ -20,6 +22,8 @@ SEEN = {
 @dataclass(frozen=True)
 class Eval(Verb):
     """Evaluate a policy in an environment, or by its error on held-out episodes of a dataset."""
+
+    kept = "no report was written"
 
     checkpoint: Positional[str]
     """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
@@ -90,21 +94,30 @@ class Eval(Verb):
             out=out,
             checkpoint=checkpoint.fingerprint(self.checkpoint),
         )
+        done, unknown = len(result["per_episode"]), result["protocol"]["unknown_words"]
+        if not done:
+            raise KeyboardInterrupt(f"interrupted before any episode was finished; {self.kept}")
         name = PARTIAL if result["partial"] else WHOLE
         print("\n".join([*closed_loop_lines(result), f"details: {out}/{name}"]))
+        if unknown["words"] and self.instructions != "unknown_words":
+            print(unknown_words_line(**unknown), file=sys.stderr)
         if result["partial"]:
-            done = len(result["per_episode"])
             raise KeyboardInterrupt(
                 f"interrupted; the {done} of {self.episodes} episodes that were finished are counted"
             )
+        if result["unfilmed"]:
+            missing = f"{result['unfilmed']} of {min(self.videos, done)}"
+            raise KeyboardInterrupt(f"interrupted while filming; the report is complete, films are missing ({missing})")
 
     def _open_loop(self, policy: Any, out: Path, dataset: str) -> None:
         from plait.evaluate.openloop import openloop, validation_share
         from plait.evaluate.rollout import write_report
+        from plait.files import locked
 
         result = openloop(policy, dataset, validation_share(self.checkpoint), source=self.checkpoint)
-        write_report(result, out)
-        print("\n".join([*open_loop_lines(result), f"details: {out}/eval.json"]))
+        print("\n".join(open_loop_lines(result)))
+        with locked(out):
+            print(f"details: {write_report(result, out)}")
 
     def _environment(self) -> tuple[str, dict[str, Any]]:
         """The environment that is named; the one in which the training data was recorded has that one's arguments."""
@@ -145,6 +158,13 @@ def closed_loop_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"{name:14} success {_percent(group, 'pc_success')}   {group['n_episodes']} episodes"
     if result["aggregated"].get("pc_named") is not None:
         yield f"{'':14} acted on the object that was named {_percent(result['aggregated'], 'pc_named')}"
+
+
+def unknown_words_line(words: list[str], pc_episodes: float) -> str:
+    """The warning that the policy was told words which it does not know: some of them, and how often."""
+    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    shown = ", ".join(words[:NAMED]) + more
+    return f"words that training never saw, in the instructions of {pc_episodes:g} % of the episodes: {shown}"
 
 
 def open_loop_lines(result: dict[str, Any]) -> Iterator[str]:

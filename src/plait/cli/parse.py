@@ -13,10 +13,14 @@ from typing import Any, ClassVar, TypeVar
 
 import tyro
 
+from plait.config import unknown
+
 T = TypeVar("T")
 STYLE = (tyro.conf.AvoidSubcommands, tyro.conf.PositionalMetavarFromFieldName)
+CHOICE = r"^[Ii]nvalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)\.$"  # as tyro says it
 PLAIN = {  # what tyro says, in plain words
     r"^Missing from [^:]+: (?:(--\S+) \S+|([A-Z]+)) (.*) \(required\)$": r"\1\2 is missing: \3",
+    r"^Missing value for argument '(--\S+)'.*$": r"\1: its value is missing.",
     r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)$": r"\1: \2 is not a whole number.",
     r"^Error parsing (--\S+): could not convert string to float: (.*)$": r"\1: \2 is not a number.",
     r"^Error parsing (?!--)\S+: ": "",
@@ -58,7 +62,7 @@ def parse(kind: type[T], arguments: list[str], program: str, description: str = 
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(f"{_unboxed(told.getvalue())} ({program} --help shows all options.)") from None
+        raise ValueError(f"{_plain(told.getvalue())} ({program} --help shows all options.)") from None
     if rest:
         near = get_close_matches(rest[0], option_names(kind), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -66,19 +70,37 @@ def parse(kind: type[T], arguments: list[str], program: str, description: str = 
     return value
 
 
-def _unboxed(text: str) -> str:
-    """The first paragraph of a box that tyro draws under a title, as one line without its preamble."""
-    words: list[str] = []
-    for line in text.splitlines()[1:]:
-        if not line.strip("│╰╯─- "):  # a rule
-            if words:
-                break
-        else:
-            words.append(line.strip("│ "))
-    text = " ".join(words)
+def _plain(box: str) -> str:
+    """What tyro says in a box, in plain words."""
+    lines = _first_paragraph(box)
+    text = " ".join(map(str.strip, lines))
+    if text.startswith("Missing from ") and len(missing := _least_indented(lines[1:])) > 1:
+        return f"{', '.join(missing[:-1])} and {missing[-1]} are missing"
+    if choice := re.match(CHOICE, text):
+        value, option, quoted = choice.groups()
+        options = re.findall("'(.*?)'", quoted)
+        return f"{option}: {unknown('choice', value, options)}"
     for pattern, plain in PLAIN.items():
         text = re.sub(pattern, plain, text)
     return text
+
+
+def _least_indented(lines: list[str]) -> list[str]:
+    """The first word of each line that is indented as the first one is."""
+    margins = [len(line) - len(line.lstrip()) for line in lines]
+    return [line.split()[0] for line, margin in zip(lines, margins, strict=True) if margin == margins[0]]
+
+
+def _first_paragraph(box: str) -> list[str]:
+    """The lines in a box, under its title and above its first rule."""
+    lines: list[str] = []
+    for line in box.splitlines()[1:]:
+        if not line.strip("│╰╯─- "):  # a rule
+            if lines:
+                break
+        else:
+            lines.append(line.strip("│"))
+    return lines
 
 
 def option_names(config: Any, prefix: str = "--") -> Iterable[str]:
@@ -95,19 +117,28 @@ def option_names(config: Any, prefix: str = "--") -> Iterable[str]:
 
 
 def pairs(words: Iterable[str], option: str) -> dict[str, Any]:
-    """``("family=pick", "size=64,96")`` -> ``{"family": "pick", "size": [64, 96]}``.
+    """``("family=pick", "size=64,96", "cameras=")`` -> ``{"family": "pick", "size": [64, 96], "cameras": []}``.
+
+    Raises:
+        ValueError: as ``texts``.
+    """
+    return {name: _value(text) for name, text in texts(words, option).items()}
+
+
+def texts(words: Iterable[str], option: str, form: str = "NAME=VALUE") -> dict[str, str]:
+    """``("front=a.png", "wrist=1,2.png")`` -> ``{"front": "a.png", "wrist": "1,2.png"}``.
 
     Raises:
         ValueError: a word without ``=``, or a name that comes twice.
     """
-    table = {}
+    table: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise ValueError(f"{option}: {word!r} is not of the form name=value.")
+            raise ValueError(f"{option}: {word!r} is not of the form {form}.")
         if name in table:
             raise ValueError(f"{option}: {name!r} is given twice; give it once.")
-        table[name] = _value(value)
+        table[name] = value
     return table
 
 
@@ -129,7 +160,7 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return [_value(part) for part in text.split(",")] if "," in text else text
+        return [_value(part) for part in text.split(",")] if "," in text else text or []
 
 
 def first_line(thing: Any) -> str:

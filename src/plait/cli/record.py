@@ -12,6 +12,8 @@ from plait.cli.parse import Verb, folder, pairs
 class Record(Verb):
     """Record demonstrations of a scripted expert as a LeRobotDataset; the same command continues."""
 
+    kept = "every episode that was finished is safe, and the same command continues"
+
     env: Positional[str]
     """An environment with an expert, such as tabletop."""
     episodes: int

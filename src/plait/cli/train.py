@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 class Train(Verb):
     """Train a policy on a dataset; the same command on the same folder continues."""
 
-    kept = "the same command continues from the newest checkpoint"
-
     recipe: "Recipe"
     dataset: str
     out: str
@@ -42,9 +40,14 @@ class Train(Verb):
     def run(self) -> None:
         from plait import checkpoint
         from plait.train.policy import train
+        from plait.train.run import saved
 
         out = folder(self.out, "--out")
-        run = train(self.recipe.policy, self.recipe.train, self.dataset, out, self.init)
+        try:
+            run = train(self.recipe.policy, self.recipe.train, self.dataset, out, self.init)
+        except KeyboardInterrupt as interruption:
+            message = f"interrupted; {saved(out)} and the same command goes on from there"
+            raise KeyboardInterrupt(str(interruption) or message) from None
         how = ["plait", "eval", str(run)]
         if "env" not in checkpoint.provenance(run)["dataset"]["recorded"]:  # in no environment that plait knows
             how += ["--dataset", self.dataset]

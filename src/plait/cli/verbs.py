@@ -1,7 +1,9 @@
 """Every verb of the command line, and what is told when one fails. Loads neither torch nor any part of plait."""
 
 import os
+import signal
 import sys
+from contextlib import suppress
 
 from plait.cli.act import Act
 from plait.cli.catalogue import List
@@ -31,6 +33,8 @@ def run(arguments: list[str]) -> int:
     # Threads that wait for each other shall soon stop burning the processor. They spin for long by default, which makes
     # a training step ten times slower on a machine that does anything else beside. Read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    with suppress(ValueError):  # outside of the main thread, signals are not handled
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # it interrupts as Ctrl-C does
     name, *rest = arguments or ["--help"]
     verb = VERBS.get(name, Verb)
     try:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
-from plait.data import layout
 from plait.data.images import resize
 from plait.data.lerobot import Dataset
+from plait.files import is_full
 from plait.progress import Bar
 
 FOLDER = ".plait-cache"
@@ -84,11 +84,10 @@ def build(
         None when the disk has no room for them.
     """
     name, mark = f"{camera.replace('/', '_')}-{size[0]}x{size[1]}", fingerprint(dataset)
-    for folder in _folders(dataset):
-        path = folder / f"{name}-{mark}.npy"
-        if path.exists():
-            return np.load(path, mmap_mode="r")
     shape = (len(dataset), *size, 3)
+    for folder in _folders(dataset):
+        if (array := _opened(folder / f"{name}-{mark}.npy", shape)) is not None:
+            return array
     folder = next((folder for folder in _folders(dataset) if _writable(folder)), None)
     if folder is None or shutil.disk_usage(folder).free < int(np.prod(shape)) + _SPARE:
         return None
@@ -96,12 +95,21 @@ def build(
     try:
         _decode(dataset, camera, shape, path, advance)
     except OSError as error:
-        if error.errno not in layout.FULL:
+        if not is_full(error):
             raise
         return None
     for stale in set(folder.glob(f"{name}-*.npy")) - {path}:
         stale.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
+    return _opened(path, shape)
+
+
+def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The images in a cache file; None when there is none, or none that is whole, and it has to be built (again)."""
+    try:
+        array = np.lib.format.open_memmap(path, "r")
+    except (OSError, ValueError):
+        return None
+    return array if array.dtype == np.uint8 and array.shape == shape else None
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from plait.data import layout, video
 from plait.data.tables import read_rows
-from plait.files import flush
+from plait.files import flush, write_whole
 from plait.processes import processors
 
 _SWAPPED = ("data", "videos", "meta/episodes")
@@ -39,10 +38,10 @@ def merge(path: Path, info: dict[str, Any]) -> None:
             rows = _replace(rows, f"meta/episodes/{name}", [0] * len(rows))
         layout.write_table(staging / layout.EPISODES_PATH.format(**layout.numbered(0)), rows)
         flush(staging)  # before the old files go: a power cut must not take both
-        layout.write_bytes(staging / _READY, b"")
-    except OSError as error:
+        write_whole(staging / _READY, b"")
+    except Exception:
         shutil.rmtree(staging, ignore_errors=True)
-        raise layout.disk_full(error, path) from error
+        raise
     recover(path)
     flush(path / "meta")  # what was not merged; from here on, a power cut takes nothing
 
@@ -77,7 +76,7 @@ def _merge_data(path: Path, staging: Path, info: dict[str, Any], rows: pa.Table)
 
     def join(number: int) -> None:
         target = staging / info["data_path"].format(**layout.numbered(number))
-        parts = [pq.ParquetFile(sources[place]).read() for place in sources if targets[place] == number]
+        parts = [layout.read_table(sources[place]) for place in sources if targets[place] == number]
         layout.write_table(target, pa.concat_tables(parts), images)
 
     with ThreadPoolExecutor(processors()) as pool:

@@ -68,13 +68,19 @@ class PngFrames:
     def _file(self, number: int) -> tuple[pq.ParquetFile, np.ndarray]:
         with self._lock:
             if number not in self._open:
-                parquet = pq.ParquetFile(self.columns.files[number], memory_map=True)
+                parquet = self._parquet(self.columns.files[number])
                 groups = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
                 self._open[number] = (parquet, np.cumsum([0, *groups[:-1]]))
                 if len(self._open) > _OPEN_FILES:
                     self._open.popitem(last=False)
             self._open.move_to_end(number)
             return self._open[number]
+
+    def _parquet(self, file: Path) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(file, memory_map=True)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{file}: cannot be read any more ({error}); is it being recorded anew?") from error
 
     def in_order(self, block: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices, images) of all frames in blocks, decoded by as many threads as there are processors."""

@@ -1,9 +1,8 @@
-"""The layout of a LeRobotDataset v3.0 on disk, and the one way in which plait writes a file: whole or not at all.
+"""The layout of a LeRobotDataset v3.0 on disk, and its files in JSON and parquet, written whole or not at all.
 
 Source: the format as read and written by the package ``lerobot`` 0.6.1.
 """
 
-import errno
 import json
 import re
 from pathlib import Path
@@ -29,7 +28,6 @@ PLAIT_EPISODES = "meta/plait_episodes.jsonl"  # one line per episode: its seed a
 PACKED = "plait/statistics"  # until it is merged, an episode's row has its statistics as one text: that is quick
 IMAGES_PER_GROUP = 32  # a random image costs reading its whole row group
 STAGING = ".plait-finalize"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def numbered(number: int) -> dict[str, int]:
@@ -37,28 +35,8 @@ def numbered(number: int) -> dict[str, int]:
     return {"chunk_index": number // CHUNK, "file_index": number % CHUNK}
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all: to a temporary name beside it, then an atomic rename.
-
-    Raises:
-        OSError: the disk is full (the message says so in one sentence), or the folder cannot be written.
-    """
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise disk_full(error, path) from error
-
-
-def disk_full(error: OSError, path: Path) -> OSError:
-    """The same error, in one clear sentence when it means that the disk is full."""
-    if error.errno not in FULL:
-        return error
-    sentence = "the disk is full; every finished episode is safe. Free some space and run the same command again"
-    return OSError(error.errno, sentence, str(path))
-
-
 def write_json(path: Path, content: Any) -> None:
-    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -71,12 +49,29 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON ({error}); restore this file from a copy") from error
 
 
+def read_lines(path: Path, count: int) -> list[bytes]:
+    """The first ``count`` lines of a file of JSON lines, as they are.
+
+    Raises:
+        ValueError: there are fewer, or one of them is no table.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)[:count] if path.exists() else []
+    try:
+        whole = len(lines) == count and all(isinstance(json.loads(line), dict) for line in lines)
+    except ValueError:
+        whole = False
+    if not whole:
+        way_out = "restore it from a copy, or record into another folder"
+        raise ValueError(f"{path}: does not hold a line of JSON for each of {count} episodes; {way_out}")
+    return lines
+
+
 def write_table(path: Path, table: pa.Table, uncompressed: tuple[str, ...] = ()) -> None:
     """A small table as one parquet file; columns that hold compressed images are not compressed again."""
     sink = pa.BufferOutputStream()
     group = IMAGES_PER_GROUP if uncompressed else None
     pq.write_table(table, sink, row_group_size=group, **parquet_options(table.schema, uncompressed))
-    write_bytes(path, memoryview(sink.getvalue()))
+    write_whole(path, memoryview(sink.getvalue()))
 
 
 def parquet_options(schema: pa.Schema, uncompressed: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from torch import Tensor
 from plait.data import checks, layout
 from plait.data.finalize import recover
 from plait.data.frames import PngFrames, VideoFrames
+from plait.data.info import read_info, read_plait, read_spec
 from plait.data.statistics import of_vectors
-from plait.data.tables import Columns, EpisodeRow, episode_rows, read_columns, read_info, read_spec
+from plait.data.tables import Columns, EpisodeRow, episode_rows, read_columns
+from plait.files import is_locked
 from plait.spec import Spec
 
 
@@ -53,6 +55,9 @@ class Dataset:
                 file, what is wrong and what to do.
         """
         path = Path(path)
+        if path.is_dir() and is_locked(path):
+            finish = "wait for its end; plait record with the same arguments continues one that was stopped"
+            raise ValueError(f"{path}: a recording is under way here; {finish}")
         recover(path)
         info = read_info(path)
         if not info["total_episodes"]:
@@ -125,14 +130,12 @@ class Dataset:
 
     def provenance(self) -> dict[str, Any]:
         """How it was recorded, when plait wrote it: environment, arguments, seed, versions; else {}."""
-        file = self.path / layout.PLAIT
-        return layout.read_json(file)["provenance"] if file.exists() else {}
+        return read_plait(self.path).get("provenance", {})
 
     def extras(self) -> list[dict[str, Any]]:
         """What was kept beside each episode (its exact seed), when plait wrote it; else []."""
         file = self.path / layout.PLAIT_EPISODES
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        return [json.loads(line) for line in lines[: len(self.episodes)]]
+        return [json.loads(line) for line in layout.read_lines(file, len(self.episodes))] if file.exists() else []
 
     def content(self) -> dict[str, int]:
         """Numbers by which the dataset is known again, wherever it lies."""

@@ -1,4 +1,4 @@
-"""The tables of a dataset: ``info.json``, episode rows, and the numeric columns of the data files, each checked."""
+"""The tables of a dataset: episode rows and the numeric columns of the data files, each checked."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,11 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plait.config import from_dict
 from plait.data import layout
-from plait.spec import Spec
-
-CONVERT = "python -m lerobot.scripts.convert_dataset_v21_to_v30"
 
 
 @dataclass(frozen=True)
@@ -35,37 +31,6 @@ class EpisodeRow:
     instructions: tuple[str, ...]
     data: Path
     videos: dict[str, Clip] = field(default_factory=dict)
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """``info.json`` of a v3 dataset.
-
-    Raises:
-        ValueError: no dataset there, another format version (with the way to convert it), or a field is missing.
-    """
-    if not path.is_dir():
-        raise ValueError(f"{path}: no such folder; give the folder of a LeRobotDataset v3.0 (it holds meta/info.json)")
-    info = layout.read_json(path / layout.INFO)
-    version = str(info.get("codebase_version"))
-    if version.startswith("v2"):
-        raise ValueError(f"{path}: LeRobotDataset {version}; plait reads v3. Convert it with `{CONVERT} --repo-id ...`")
-    if not version.startswith("v3"):
-        raise ValueError(f"{path}: codebase_version {version!r} in {layout.INFO}; plait reads LeRobotDataset v3")
-    needed = ("features", "fps", "total_episodes", "total_frames", "data_path")
-    missing = [name for name in needed if name not in info]
-    if missing or layout.ACTION not in info["features"]:
-        raise ValueError(f"{path / layout.INFO}: lacks {', '.join(missing) or 'the feature action'}; restore it")
-    return info
-
-
-def read_spec(path: Path, info: dict[str, Any]) -> Spec:
-    """The ``Spec`` that plait stored when it still fits the features; else what the features alone tell."""
-    plain = layout.spec_from_info(info)
-    if not (path / layout.PLAIT).exists():
-        return plain
-    spec = from_dict(Spec, layout.read_json(path / layout.PLAIT)["spec"], layout.PLAIT)
-    same = all(getattr(spec, name) == getattr(plain, name) for name in ("cameras", "state", "actions", "rate"))
-    return spec if same else plain
 
 
 def read_rows(path: Path, count: int, with_statistics: bool = False) -> pa.Table:
@@ -176,7 +141,8 @@ class _Data:
 
     def __init__(self, file: Path, names: list[str], images: list[str]) -> None:
         self.file, self.table, self._vectors = file, layout.read_table(file, names), {}
-        absent = [name for name in names if name not in self.table.column_names]
+        columns = pq.read_schema(file).names
+        absent = [name for name in (*names, *images) if name not in columns]
         if absent:
             raise ValueError(f"{file}: lacks the column {absent[0]!r} that info.json declares; restore it from a copy")
         _check_images(file, images)
@@ -198,7 +164,10 @@ class _Data:
         """A column as ``[n, size]`` (``[n]`` for the indices and the time)."""
         if name not in self._vectors:
             column = self.table[name].combine_chunks()
-            flat = column if pa.types.is_primitive(column.type) else column.flatten()
+            kind = getattr(column.type, "value_type", column.type)  # of a list's entries
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+                raise ValueError(f"{self.file}: {name} is of type {column.type}; numbers are expected")
+            flat = column if kind == column.type else column.flatten()
             if column.null_count or flat.null_count:
                 row = (column if column.null_count else flat).is_null().index(True).as_py()
                 row = row if column.null_count else row // size

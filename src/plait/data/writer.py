@@ -20,7 +20,9 @@ from plait.config import refuse_other, to_dict
 from plait.data import layout, statistics, video
 from plait.data.episode import EncodedEpisode, Episode, encode, storage
 from plait.data.finalize import merge, recover
-from plait.data.tables import read_info, read_rows, read_spec
+from plait.data.info import read_info, read_spec
+from plait.data.tables import read_rows
+from plait.files import room, write_whole
 from plait.spec import Spec
 
 ByFeature = dict[str, statistics.Statistics]
@@ -60,8 +62,9 @@ class DatasetWriter:
             OSError: the disk is full; nothing is lost, and ``append`` may be called again with the same episodes.
         """
         encoded = [encode(e, self.spec, self.storage) if isinstance(e, Episode) else e for e in episodes]
-        for group in [[episode] for episode in encoded] if self.videos else [encoded]:  # a video holds one episode
-            self._commit(group)
+        with room(self.path, self._safe):
+            for group in [[episode] for episode in encoded] if self.videos else [encoded]:  # a video holds one episode
+                self._commit(group)
 
     def _commit(self, group: list[EncodedEpisode]) -> None:
         """Write one or more episodes into one set of files."""
@@ -77,7 +80,7 @@ class DatasetWriter:
             rows.append(self._row(episode, self.episodes + i, int(starts[i]), stats, place))
             for camera in self.videos:
                 key = layout.IMAGE_PREFIX + camera
-                layout.write_bytes(self.path / layout.VIDEO_PATH.format(video_key=key, **place), episode.videos[camera])
+                write_whole(self.path / layout.VIDEO_PATH.format(video_key=key, **place), episode.videos[camera])
         self._write_data(group, columns, place)
         if len(tasks) > len(self.tasks):
             layout.write_tasks(self.path / layout.TASKS, tasks)
@@ -100,8 +103,9 @@ class DatasetWriter:
         """Merge the episodes' files into few large ones. Killed or failing midway, it leaves the dataset as it was."""
         files = sorted((self.path / "meta/episodes").glob("*/*.parquet"))
         if files and layout.PACKED in pq.read_schema(files[-1]).names:
-            _write_statistics(self.path, self._statistics)
-            merge(self.path, self._info)
+            with room(self.path, self._safe):
+                _write_statistics(self.path, self._statistics)
+                merge(self.path, self._info)
             self._files = _next_file(read_rows(self.path, self.episodes))
 
     @property
@@ -111,6 +115,9 @@ class DatasetWriter:
     @property
     def frames(self) -> int:
         return self._info["total_frames"]
+
+    def _safe(self) -> str:
+        return f"{self.episodes} finished episodes are safe" if self.episodes else "no episode is finished yet"
 
     def last_extra(self) -> dict[str, Any]:
         """What was kept beside the last episode; {} when there is none."""
@@ -136,8 +143,9 @@ class DatasetWriter:
         self._files = self._extra_bytes = 0
         self._clean()
         content = {"format_version": 1, "spec": to_dict(self.spec), "provenance": provenance}
-        layout.write_json(self.path / layout.PLAIT, content)
-        layout.write_json(self.path / layout.INFO, self._info)
+        with room(self.path, self._safe):
+            layout.write_json(self.path / layout.PLAIT, content)
+            layout.write_json(self.path / layout.INFO, self._info)
 
     def _resume(self) -> None:
         self._info = read_info(self.path)
@@ -149,8 +157,8 @@ class DatasetWriter:
             for key in self.features:
                 self._statistics[key] = statistics.fold(self._statistics.get(key), _row_statistics(row, key))
         self._files = _next_file(rows)
-        lines = (self.path / layout.PLAIT_EPISODES).read_bytes().splitlines(keepends=True) if self.episodes else []
-        self._extra_bytes = sum(map(len, lines[: self.episodes]))
+        lines = layout.read_lines(self.path / layout.PLAIT_EPISODES, self.episodes)
+        self._extra_bytes = sum(map(len, lines))
         self._clean()
 
     def _clean(self) -> None:
@@ -210,13 +218,10 @@ class DatasetWriter:
             for index, extra in enumerate(extras, self.episodes)
         )
         path = self.path / layout.PLAIT_EPISODES
-        try:
-            with path.open("r+b" if path.exists() else "w+b") as file:
-                file.truncate(self._extra_bytes)
-                file.seek(self._extra_bytes)
-                file.write(lines)
-        except OSError as error:
-            raise layout.disk_full(error, path) from error
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.truncate(self._extra_bytes)
+            file.seek(self._extra_bytes)
+            file.write(lines)
         return self._extra_bytes + len(lines)
 
     def _row(

@@ -14,6 +14,7 @@ PADDING, UNKNOWN = "<pad>", "<unk>"
 SHORTEST = 16  # room for sentences longer than those of the dataset
 MULTIPLE = 8
 LARGEST_TABLE = 10_000  # sentences that are remembered
+ENDS = set(".!?…。！？")  # of sentences; they are no words unless the vocabulary has them
 
 
 class Tokenizer:
@@ -38,7 +39,7 @@ class Tokenizer:
         """A tokeniser whose vocabulary is exactly the words of ``sentences``.
 
         Words are split at spaces and punctuation and lower-cased (Unicode NFC, so Korean works); number 0 is padding
-        and 1 an unknown word.
+        and 1 an unknown word. Punctuation counts as words; what ends a sentence only if ``sentences`` have it.
         """
         sentences = sorted(set(sentences))
         splitter = Backend(models.WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
@@ -57,10 +58,7 @@ class Tokenizer:
 
     def unknown_words(self, sentence: str) -> list[str]:
         """The words of a sentence that the vocabulary does not have."""
-        unknown = getattr(self.backend.model, "unk_token", None)
-        encoding = self.backend.encode(sentence)
-        places = zip(encoding.tokens, encoding.offsets, strict=True)
-        return [sentence[start:end] for token, (start, end) in places if token == unknown]
+        return [word for _, word in self._words(sentence) if word]
 
     def encode(self, sentences: list[str]) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"]]:
         """Word numbers and their mask, False at padding, whose number is 0; nothing is valid where nothing was said.
@@ -78,12 +76,20 @@ class Tokenizer:
         return ids.clamp(min=0), ids >= 0
 
     def _encode_one(self, sentence: str) -> list[int]:
-        ids = self.backend.encode(sentence).ids if sentence.strip() else []  # no marks around nothing
+        ids = [number for number, _ in self._words(sentence)] if sentence.strip() else []  # no marks around nothing
         if len(ids) > self.length:
             raise ValueError(
                 f"instruction of {len(ids)} words, at most {self.length} are taken; shorten {sentence[:60]!r}..."
             )
         return ids + [-1] * (self.length - len(ids))
+
+    def _words(self, sentence: str) -> list[tuple[int, str]]:
+        """Every number, and its word where that is unknown (else ""); an unknown full stop or the like is left out."""
+        unknown = getattr(self.backend.model, "unk_token", None)
+        encoding = self.backend.encode(sentence)
+        places = zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
+        words = [(number, sentence[start:end] if token == unknown else "") for number, token, (start, end) in places]
+        return [(number, word) for number, word in words if not word or not ENDS.issuperset(word)]
 
     def save(self, path: Path) -> None:
         """Write the Hugging Face ``tokenizers`` file; the fixed length is stored in it as truncation length."""

@@ -7,6 +7,7 @@ from typing import Any
 from plait.config import unknown
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
+LIBRARIES = {"egl": "the library libEGL is not installed", "osmesa": "the library libOSMesa is not installed"}
 
 
 def backend() -> str:
@@ -26,7 +27,7 @@ def context(height: int, width: int) -> Any:
 
     Raises:
         ValueError: MUJOCO_GL is none of BACKENDS.
-        OSError: the library is missing.
+        OSError: the library is missing (a missing display shows first when MuJoCo uses the context).
     """
     chosen = backend()
     try:
@@ -43,8 +44,13 @@ def context(height: int, width: int) -> Any:
 
 def missing(error: Exception) -> OSError:
     """The error that tells what to install."""
+    reason = str(error)
+    if isinstance(error, AttributeError):  # PyOpenGL has met no library and goes on with None
+        reason = LIBRARIES.get(backend(), "its library is not installed")
+    elif "context has not been created" in reason:  # MuJoCo has met a context that is none
+        reason = f"no display can be reached, which MUJOCO_GL={backend()} needs; egl and osmesa need none"
     return OSError(
-        f"cannot draw with OpenGL ({error}). On Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri; or "
+        f"cannot draw with OpenGL ({reason}). On Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri; or "
         "apt-get install libosmesa6, and set the environment variable MUJOCO_GL=osmesa."
     )
 

@@ -53,8 +53,11 @@ class Renderer:
         model.vis.quality.offsamples = chosen["samples"]
         self._size = model.vis.global_.offheight, model.vis.global_.offwidth
         self._gl = opengl.context(*self._size)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:
+            raise opengl.missing(error) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self.close = weakref.finalize(self, _free, self._gl, self._context)
         self.close.atexit = False

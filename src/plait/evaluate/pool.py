@@ -65,7 +65,7 @@ class Pool:
         self._actions: list[list[np.ndarray]] = [[] for _ in range(slots)]
         self.index = [-1] * slots
         self.fresh, self.running = np.zeros(slots, bool), np.zeros(slots, bool)
-        self._share = min(workers or processors(), slots)  # worker w holds the slots w, w + share, ...
+        self._share = min(processors() if workers is None else workers, slots)  # worker w holds slots w, w + share, ...
         layout = layout_of(env, slots, execute)
         with allocate(layout) as memory:
             told = {"scenes": to_dict(scenes), "layout": to_dict(layout), "descriptor": memory.fileno()}
@@ -100,6 +100,7 @@ class Pool:
 
         Raises:
             RuntimeError: an environment failed, or a worker died; says which and where.
+            OSError: the machine lacks something, such as a library to draw with.
         """
         self._arrays[ACTION][:] = actions
         for slot in np.flatnonzero(self.running):

@@ -1,6 +1,7 @@
 """What a success rate depends on, written down: the knobs that make published numbers irreproducible when left out."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from plait.control import Controller
 from plait.data.keys import IMAGE_PREFIX, STATE
+from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.worker import Scenes
 from plait.spec import Spec
 from plait.versions import simulation_versions
@@ -63,10 +65,17 @@ def refuse_misfit(differences: list[str], what: str) -> None:
 
 
 def protocol(
-    controller: Controller, scenes: Scenes, env: gymnasium.Env, spec: Spec, seed: int, checkpoint: str | None
+    controller: Controller, scenes: Scenes, env: gymnasium.Env, seed: int, checkpoint: str | None
 ) -> dict[str, Any]:
-    """Everything that the result depends on besides the weights, whose fingerprint is ``checkpoint``."""
+    """Everything that the result depends on besides the weights, whose fingerprint is ``checkpoint``.
+
+    Raises:
+        ValueError: the policy does not fit the environment, or that one knows no such instructions.
+    """
     policy = controller.policy
+    refuse_deaf(env, scenes)
+    spec = embodiment(env, policy.spec)
+    refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
     return {
         "environment": scenes.env,
         "environment_id": env.spec.id if env.spec else None,
@@ -88,6 +97,14 @@ def protocol(
         "device": str(policy.device),
         "versions": versions(),
     }
+
+
+def unknown_words(tokenizer: Tokenizer, instructions: Sequence[str]) -> dict[str, Any]:
+    """Words of the episodes' instructions that the vocabulary lacks, and in how many percent of them there is one."""
+    unknown = {sentence: tokenizer.unknown_words(sentence) for sentence in set(instructions)}
+    hit = sum(bool(unknown[sentence]) for sentence in instructions)
+    words = sorted({word for words in unknown.values() for word in words})
+    return {"words": words, "pc_episodes": round(100 * hit / max(1, len(instructions)), 2)}
 
 
 def _arguments(env: gymnasium.Env) -> dict[str, Any]:

@@ -4,19 +4,22 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 
+from plait.config import refuse_small
 from plait.control import Controller
 from plait.evaluate.pool import Episode, Pool
-from plait.evaluate.protocol import embodiment, evaluation_seed, protocol, refuse_deaf, refuse_misfit
+from plait.evaluate.protocol import evaluation_seed, protocol, unknown_words
 from plait.evaluate.statistics import grouped, summarise
 from plait.evaluate.video import chosen, film, write_video
 from plait.evaluate.worker import Scenes
-from plait.files import write_whole
+from plait.files import locked, write_whole
 from plait.policy import Policy
 from plait.progress import Bar
 from plait.types import Observation
@@ -47,8 +50,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run ``episodes`` episodes, the same for the same arguments, whatever the number of workers.
 
-    An interruption (Ctrl-C) reports the episodes that were finished, marked ``"partial": true``, in
-    ``eval.partial.json``; an earlier ``eval.json`` and its films stay as they are.
+    An interruption (Ctrl-C) reports the episodes that were finished, if any, marked ``"partial": true``, in
+    ``eval.partial.json``; an earlier ``eval.json`` and its films stay as they are. One that comes while the episodes
+    are filmed leaves a whole report, which counts the ``"unfilmed"`` ones.
 
     Args:
         policy: on the device it shall run on.
@@ -69,46 +73,40 @@ def evaluate(
         what ``eval.json`` holds, see ``report``; shares in percent.
 
     Raises:
-        ValueError: the policy does not fit the environment, one sentence per difference; or it knows no such words.
+        ValueError: a number that is too small, or the policy does not fit the environment, one sentence per
+            difference; or it knows no such words; or another process evaluates into ``out``.
+        FloatingPointError: the policy's actions are not finite.
         RuntimeError: an environment failed or a worker died.
     """
-    scenes = Scenes(env, _seeds(seed, episodes), env_args or {}, instructions)
+    refuse_small(episodes=(episodes, 1), seed=(seed, 0), slots=(slots, 1), workers=(workers, 1), videos=(videos, 0))
+    scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {}, instructions)
     controller = Controller(policy, min(slots, episodes), execute, ensemble)
-    with Bar(title, episodes, "episodes", quiet=quiet) as bar:
-        finished, result = _run(controller, scenes, seed, workers, checkpoint, bar)
-    if out is not None:
-        if result["partial"]:
-            write_report(result, Path(out), PARTIAL)  # beside the report of an earlier, whole evaluation
-        else:
-            _write(result, scenes, chosen(finished, videos), policy, Path(out), video_format)
+    with closing(scenes.make()) as probe:
+        described = protocol(controller, scenes, probe, seed, checkpoint)
+        with nullcontext() if out is None else locked(Path(out)):
+            with Bar(title, episodes, "episodes", quiet=quiet) as bar:
+                finished, result = _run(controller, scenes, probe, described, workers, bar)
+            if out is not None:
+                _write(result, scenes, chosen(finished, videos), policy, Path(out), video_format)
     return result
 
 
-def _seeds(seed: int, episodes: int) -> tuple[int, ...]:
-    if episodes < 1:
-        raise ValueError(f"episodes: {episodes} is too few; at least 1")
-    if seed < 0:
-        raise ValueError(f"seed: {seed} is too small; at least 0")
-    return tuple(evaluation_seed(seed, i) for i in range(episodes))
-
-
 def _run(
-    controller: Controller, scenes: Scenes, seed: int, workers: int | None, checkpoint: str | None, bar: Bar
+    controller: Controller,
+    scenes: Scenes,
+    probe: gymnasium.Env,
+    described: dict[str, Any],
+    workers: int | None,
+    bar: Bar,
 ) -> tuple[list[Episode], dict[str, Any]]:
     """The finished episodes and the report on them."""
-    policy, probe = controller.policy, scenes.make()
-    try:
-        refuse_deaf(probe, scenes)
-        spec = embodiment(probe, policy.spec)
-        refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
-        described = protocol(controller, scenes, probe, spec, seed, checkpoint)
-        start = time.perf_counter()
-        with Pool(scenes, probe, controller.rows, controller.execute, workers) as pool:
-            plan = lambda observation: controller.plan(observation, reset=pool.fresh)  # noqa: E731
-            finished, partial = _collect(rollouts(plan, pool, seed), bar)
-        return finished, report(finished, described, time.perf_counter() - start, partial)
-    finally:
-        probe.close()
+    start = time.perf_counter()
+    with Pool(scenes, probe, controller.rows, controller.execute, workers) as pool:
+        plan = lambda observation: controller.plan(observation, reset=pool.fresh)  # noqa: E731
+        finished, partial = _collect(rollouts(plan, pool, described["seed"]), bar)
+    wall_s = time.perf_counter() - start
+    unknown = unknown_words(controller.policy.tokenizer, [episode.instruction for episode in finished])
+    return finished, report(finished, {**described, "unknown_words": unknown}, wall_s, partial)
 
 
 def rollouts(plan: Callable[[Observation], np.ndarray], pool: Pool, seed: int = 0) -> Iterator[Episode]:
@@ -130,6 +128,7 @@ def report(episodes: list[Episode], protocol: dict[str, Any], wall_s: float, par
     rows = [episode.row() for episode in sorted(episodes, key=lambda episode: episode.index)]
     return {
         "partial": partial,
+        "unfilmed": 0,
         "aggregated": {**summarise(rows), "wall_s": round(wall_s, 2)},
         "per_split": grouped(rows, "split"),
         "per_family": grouped(rows, "family"),
@@ -161,28 +160,35 @@ def _collect(episodes: Iterator[Episode], bar: Bar) -> tuple[list[Episode], bool
 def _write(
     result: dict[str, Any], scenes: Scenes, filmed: list[Episode], policy: Policy, out: Path, video_format: str
 ) -> None:
-    for old in out.glob(f"{VIDEOS}/episode_*"):  # of an earlier evaluation
-        old.unlink()
-    (out / PARTIAL).unlink(missing_ok=True)
-    write_report(result, out)  # first without videos: they can be interrupted
-    names = _write_videos(scenes, filmed, policy, out / VIDEOS, video_format)
-    for row in result["per_episode"]:
-        row |= {"video": names[row["episode"]]} if row["episode"] in names else {}
+    """The report of a whole evaluation, then its films, which can be interrupted; or what is left of a partial one."""
+    if result["partial"]:
+        if result["per_episode"]:
+            write_report(result, out, PARTIAL)  # beside the report of an earlier, whole evaluation
+        return
+    result["unfilmed"] = len(filmed)
+    write_report(result, out)
+    with suppress(KeyboardInterrupt):
+        (out / PARTIAL).unlink(missing_ok=True)
+        for old in out.glob(f"{VIDEOS}/episode_*"):  # of an earlier evaluation
+            old.unlink()
+        rows = {row["episode"]: row for row in result["per_episode"]}
+        for episode in filmed:
+            name = _write_video(scenes, episode, policy, out / VIDEOS, video_format)
+            rows[episode.index] |= {"video": f"{VIDEOS}/{name}"} if name else {}
+            result["unfilmed"] -= 1
     write_report(result, out)
 
 
-def _write_videos(
-    scenes: Scenes, episodes: list[Episode], policy: Policy, folder: Path, video_format: str
-) -> dict[int, str]:
-    """Film the episodes; index -> the file's path in ``out``. One that does not repeat exactly is left out."""
-    names = {}
-    for episode in episodes:
-        outcome = "success" if episode.success else "failure"
-        path = folder / f"episode_{episode.index:04d}_{outcome}.{video_format}"
-        try:
-            write_video(path, film(scenes, episode, policy.spec.actions), policy.spec.rate or 10.0)
-        except RuntimeError as error:
-            warnings.warn(str(error), stacklevel=2)
-            continue
-        names[episode.index] = f"{folder.name}/{path.name}"
-    return names
+def _write_video(scenes: Scenes, episode: Episode, policy: Policy, folder: Path, video_format: str) -> str | None:
+    """Film the episode: the file's name, or None when it does not repeat exactly. An interruption leaves no file."""
+    outcome = "success" if episode.success else "failure"
+    path = folder / f"episode_{episode.index:04d}_{outcome}.{video_format}"
+    try:
+        write_video(path, film(scenes, episode, policy.spec.actions), policy.spec.rate or 10.0)
+    except RuntimeError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return None
+    except KeyboardInterrupt:
+        path.unlink(missing_ok=True)
+        raise
+    return path.name

@@ -96,6 +96,8 @@ class Slot:
         """An error in here says in which episode it happened."""
         try:
             yield
+        except OSError:  # the machine lacks something (a library, room on the disk): no fault of this episode
+            raise
         except Exception as error:
             seed = self.scenes.seeds[self.episode or 0]
             where = f"environment {self.scenes.env!r} failed in episode {self.episode} (seed {seed})"

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from rich.table import Table
 
 import plait
 from plait import checkpoint, envs
+from plait.config import differences, refuse_other, refuse_small
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.rollout import evaluate
-from plait.files import read_json, write_whole
+from plait.files import locked, read_json, write_whole
 from plait.nn.device import pick_device
 from plait.processes import processors
 from plait.quickstart.report import duration, write_page
@@ -67,7 +69,7 @@ def quickstart(
     workers: int | None = None,
     fresh: bool = False,
 ) -> Path:
-    """Do it all; a second call does only what is not done yet, and what other arguments demand anew.
+    """Do it all; a second call does only what is not done yet, and what other numbers of scenes demand anew.
 
     Args:
         out: folder for everything.
@@ -83,27 +85,23 @@ def quickstart(
         the page, ``out/report.html``.
 
     Raises:
-        ValueError: a number that is too small, or ``out`` holds something else, or a dataset or run made with other
-            settings.
+        ValueError: a number that is too small, or ``out`` holds something else, or what was made with other settings,
+            or another process is at work there. Nothing was changed.
         KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
     """
-    for name, value, fewest in (("episodes", episodes, FEWEST), ("scenes", scenes, 1), ("contrast", contrast, 1)):
-        if value < fewest:
-            raise ValueError(f"{name}: {value} is too few; at least {fewest}")
-    folder = _open(Path(out), fresh)
-    notes = Notes(folder / NOTES)
-    workers = workers or processors()
-    recipe = _recipe(steps, seed)
+    workers = processors() if workers is None else workers
+    refuse_small(episodes=(episodes, FEWEST), scenes=(scenes, 1), contrast=(contrast, 1))
+    refuse_small(seed=(seed, 0), workers=(workers, 1))
+    folder, recipe = Path(out), _recipe(steps, seed)
     made = {"episodes": episodes, "seed": seed, "plait": plait.__version__}
-    notes.phase("record", made, lambda: _record(folder, episodes, seed, workers))
-    made = {**made, "steps": recipe.train.steps, "batch_size": recipe.train.batch_size}
-    notes.phase("train", made, lambda: _train(folder, recipe))
-    for name, trial in TRIALS.items():
-        made = {"checkpoint": checkpoint.fingerprint(folder / "run"), "seed": seed}
-        made["episodes"] = contrast if trial.contrast else scenes
-        notes.phase(name, made, lambda made=made, name=name: _evaluate(folder, name, made, workers))
-    results = {name: json.loads((folder / "eval" / name / "eval.json").read_text("utf-8")) for name in TRIALS}
-    page = write_page(folder, notes.entries, results, _example(folder, seed))
+    trained = {**made, "steps": recipe.train.steps, "batch_size": recipe.train.batch_size}
+    with locked(folder):
+        notes = _open(folder, {"record": made, "train": trained}, fresh)
+        notes.phase("record", made, lambda: _record(folder, episodes, seed, workers))
+        notes.phase("train", trained, lambda: _train(folder, recipe))
+        _evaluate_all(folder, notes, seed, scenes, contrast, workers)
+        results = {name: read_json(folder / "eval" / name / "eval.json") for name in TRIALS}
+        page = write_page(folder, notes.entries, results, _example(folder, seed))
     _tell(results, notes, page)
     return page
 
@@ -121,38 +119,50 @@ class Notes:
         same = before.get("settings") == settings
         if same and before["done"]:
             return
-        start, results = time.perf_counter(), None
+        start, entry = time.perf_counter(), {"settings": settings, "done": False}
+        seconds = before["seconds"] if same else 0.0
+        self._note(name, {**entry, "seconds": seconds})  # that it has begun, should it be killed
         try:
-            results = work()
+            entry |= work() | {"done": True}
         finally:
-            seconds = time.perf_counter() - start + (before["seconds"] if same else 0.0)
-            done = {"settings": settings, "done": results is not None, "seconds": seconds}
-            self.entries[name] = {**done, **(results or {})}
-            self._save()
+            self._note(name, {**entry, "seconds": seconds + time.perf_counter() - start})
 
     @property
     def seconds(self) -> float:
         """Of all phases together."""
         return sum(entry["seconds"] for entry in self.entries.values())
 
-    def _save(self) -> None:
+    def _note(self, name: str, entry: dict[str, Any]) -> None:
+        self.entries[name] = entry
+        self.save()
+
+    def save(self) -> None:
         write_whole(self.path, json.dumps(self.entries, indent=1) + "\n")
 
 
-def _open(folder: Path, fresh: bool) -> Path:
-    if folder.exists() and any(folder.iterdir()) and not (folder / NOTES).exists():
+def _open(folder: Path, settings: dict[str, dict[str, Any]], fresh: bool) -> Notes:
+    """The notes of the folder, which is locked.
+
+    Raises:
+        ValueError: it holds something else, or one of the phases in ``settings`` has begun with other ones.
+    """
+    content, notes = list(folder.iterdir()), Notes(folder / NOTES)
+    if content and not notes.path.exists():
         raise ValueError(f"{folder} is not empty and holds no quickstart (no {NOTES}); say --out another folder")
-    if fresh and folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / NOTES).exists():
-        (folder / NOTES).write_text("{}\n")
-    return folder
+    notes.entries = {} if fresh else notes.entries
+    then, now = {}, {}
+    for phase in filter(notes.entries.__contains__, settings):
+        then, now = then | notes.entries[phase]["settings"], now | settings[phase]
+    refuse_other(folder, differences(then, now), "say --out another folder, or --fresh to start over in this one")
+    notes.save()  # before anything is deleted: an interruption must not leave notes of what is gone
+    for path in set(content) - {notes.path} if fresh else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return notes
 
 
 def _recipe(steps: int | None, seed: int) -> Recipe:
     recipe = RECIPES[RECIPE]()
-    changed = {"seed": seed} | ({"steps": steps} if steps else {})
+    changed = {"seed": seed} | ({} if steps is None else {"steps": steps})
     return replace(recipe, train=replace(recipe.train, **changed))
 
 
@@ -166,6 +176,13 @@ def _train(folder: Path, recipe: Recipe) -> dict[str, Any]:
     policy = checkpoint.load(run)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     return {"samples": recipe.train.steps * recipe.train.batch_size, "parameters": parameters}
+
+
+def _evaluate_all(folder: Path, notes: Notes, seed: int, scenes: int, contrast: int, workers: int) -> None:
+    for name, trial in TRIALS.items():
+        made = {"checkpoint": checkpoint.fingerprint(folder / "run"), "seed": seed}
+        made["episodes"] = contrast if trial.contrast else scenes
+        notes.phase(name, made, partial(_evaluate, folder, name, made, workers))
 
 
 def _evaluate(folder: Path, name: str, made: dict[str, Any], workers: int) -> dict[str, Any]:
@@ -185,7 +202,7 @@ def _evaluate(folder: Path, name: str, made: dict[str, Any], workers: int) -> di
         checkpoint=made["checkpoint"],
         title=trial.title.lower(),
     )
-    if result["partial"]:
+    if result["partial"] or result["unfilmed"]:
         raise KeyboardInterrupt(f"stopped while evaluating; what is finished is in {folder}")
     return {"episodes": result["aggregated"]["n_episodes"]}
 

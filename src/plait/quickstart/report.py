@@ -43,12 +43,18 @@ def write_page(folder: Path, notes: dict[str, dict[str, Any]], results: Results,
 
 def verdict(total: Results) -> str:
     """The one sentence to remember, as good or bad as the figures are."""
-    success, obeyed = f"{total['normal']['pc_success']:.0f}", f"{total['exchanged']['pc_named']:.0f}"
+    success = f"{_count(total['normal'], 'pc_success')} new scenes"
     if total["normal"]["pc_success"] < GOOD:
-        return f"The policy has not learned the task yet: it succeeds in {success} of 100 new scenes."
+        return f"The policy has not learned the task yet: it succeeds in {success}."
     if total["exchanged"]["pc_named"] < GOOD:
-        return f"The policy succeeds in {success} of 100 new scenes, but follows changed words only in {obeyed}."
-    return f"The policy that you have just trained picks up what it is told to in {success} of 100 new scenes."
+        obeyed = _count(total["exchanged"], "pc_named")
+        return f"The policy succeeds in {success}, but follows changed words only in {obeyed}."
+    return f"The policy that you have just trained picks up what it is told to in {success}."
+
+
+def _count(total: dict[str, Any], share: str) -> str:
+    """``23 of 25``: how many episodes a share stands for."""
+    return f"{round(total[share] / 100 * total['n_episodes'])} of {total['n_episodes']}"
 
 
 def duration(seconds: float) -> str:
@@ -62,7 +68,7 @@ def _lead(total: Results, seconds: float) -> str:
     before = total["exchanged"]["pc_first_named"]
     return (
         f"Measured in {total['normal']['n_episodes']} scenes that training never saw, judged by the simulator "
-        f"(95 % interval {low:.0f} to {high:.0f}). When another object of the same scene is named, it lifts the one "
+        f"(95 % interval: {low:.0f} to {high:.0f} %). When another object of the same scene is named, it lifts the one "
         f"named before in {before:.0f} % of them. All of it was recorded, trained and measured on this machine in "
         f"{duration(seconds)}."
     )

@@ -6,6 +6,7 @@ the expert fails are left out and further ones take their place.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from plait.config import differences, refuse_other
 from plait.data import layout
 from plait.data.episode import EncodedEpisode
+from plait.data.info import read_info, read_plait
 from plait.data.writer import DatasetWriter
 from plait.files import locked
 from plait.progress import Bar
@@ -74,8 +76,8 @@ def record(
     if episodes < 1 or workers < 1:
         raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
     for name, value in (("seed", seed), ("noise", noise)):
-        if not value >= 0:
-            raise ValueError(f"{name}: {value} is too small; at least 0")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
     out, began = Path(out), time.perf_counter()
     arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "noise": noise, "images": images}
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
@@ -110,7 +112,7 @@ def _next_scene(writer: DatasetWriter) -> int:
 def _check_same(out: Path, arguments: dict[str, Any]) -> None:
     if not (out / layout.INFO).exists() or not (out / layout.PLAIT).exists():
         return
-    if not layout.read_json(out / layout.INFO)["total_episodes"]:
+    if not read_info(out)["total_episodes"]:
         return  # a recording that failed at once binds nobody
-    before = layout.read_json(out / layout.PLAIT)["provenance"].get("arguments", {})
+    before = read_plait(out)["provenance"].get("arguments", {})
     refuse_other(out, differences(before, arguments))

@@ -11,14 +11,14 @@ from plait.config import to_dict
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
 from plait.encoders.tokenizer import Tokenizer
-from plait.files import locked
+from plait.files import locked, room
 from plait.nn.device import current, pick_device
 from plait.policy import PolicyConfig
 from plait.train.config import TrainConfig
 from plait.train.dropout import ModalityDropout
 from plait.train.initialise import initialise
 from plait.train.loop import Source, fit
-from plait.train.run import Run, checkpoints
+from plait.train.run import Run, checkpoints, damaged, saved
 
 
 def train(
@@ -43,6 +43,7 @@ def train(
     Raises:
         ValueError: a dataset, checkpoint or run folder that does not fit, or a run that goes on in another process;
             the message says what to change.
+        OSError: the disk is full; checkpoints that were written are complete.
         KeyboardInterrupt: interrupted, after a checkpoint was written.
     """
     data, out = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset), Path(out)
@@ -50,12 +51,21 @@ def train(
     model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
     if init is not None and not checkpoints(out):
         print(initialise(model, checkpoint.load(init)), file=sys.stderr)
-    with locked(out):
+    with locked(out), room(out, lambda: saved(out)):
         run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
         if run.step() < config.steps:
             with current(pick_device(config.device)):
                 fit(model, _source(data, model, config), config, run)
+        else:
+            _check_whole(run.checkpoints()[-1])
     return out
+
+
+def _check_whole(newest: Path) -> None:
+    try:
+        checkpoint.load(newest)
+    except ValueError as error:
+        raise damaged(newest, error) from error
 
 
 def _source(data: Dataset, model: Any, config: TrainConfig) -> Source:

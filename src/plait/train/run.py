@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from plait.config import differences, refuse_other
-from plait.files import read_json, write_whole
+from plait.files import read_json, room, write_whole
 from plait.train.state import NUMBERS, TrainState
 
 Save = Callable[..., object]
@@ -38,7 +38,7 @@ class Run:
         keep: number of checkpoints that are kept.
 
     Raises:
-        ValueError: the folder holds checkpoints of a run made with something else, or something that is no run.
+        ValueError: the folder holds checkpoints of a run made with something else or unknown, or what is no run.
     """
 
     def __init__(self, folder: Path, made_with: dict[str, Any], save: Save, keep: int = 2) -> None:
@@ -46,7 +46,7 @@ class Run:
         self._save = save
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoints():
-            refuse_other(folder, differences(read_json(folder / "run.json"), made_with, FREE))
+            refuse_other(folder, differences(_read_made_with(folder / "run.json"), made_with, FREE))
         elif any(folder.iterdir()) and not (folder / "run.json").exists():
             raise ValueError(f"{folder} is not empty and holds no run (no run.json); say --out another folder.")
         write_whole(folder / "run.json", json.dumps(made_with, indent=2) + "\n")
@@ -69,18 +69,37 @@ class Run:
         for newest in self.checkpoints()[-1:]:
             try:
                 state.load(newest)
-            except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-                raise ValueError(f"{newest} is damaged ({error}); delete it to go on from the one before.") from error
+            except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+                raise damaged(newest, error) from error
 
     def save(self, state: TrainState) -> Path:
         """Write a checkpoint of ``state``, unless it is there, and drop the oldest ones."""
         target = self.folder / "checkpoints" / f"{state.step:08d}"
         if target not in self.checkpoints():
             provenance = {**self.made_with, "step": state.step}
-            self._save(state.ema.model, target, provenance, state.save)
+            with room(target, lambda: saved(self.folder)):
+                self._save(state.ema.model, target, provenance, state.save)
         for old in self.checkpoints()[: -self.keep]:
             shutil.rmtree(old)
         return target
+
+
+def damaged(checkpoint: Path, error: Exception) -> ValueError:
+    return ValueError(f"{checkpoint} is damaged ({error}); delete it to go on from the one before.")
+
+
+def _read_made_with(path: Path) -> dict[str, Any]:
+    made_with = read_json(path) if path.exists() else None
+    if not isinstance(made_with, dict):
+        what = "holds no settings" if path.exists() else "is missing"
+        raise ValueError(f"{path} {what}; restore it from a copy, or say --out another folder.")
+    return made_with
+
+
+def saved(folder: Path) -> str:
+    """What of the run in ``folder`` is safe, for messages."""
+    steps = [int(path.name) for path in checkpoints(folder)]
+    return f"step {steps[-1]} is saved" if steps else "nothing is saved yet"
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -1,0 +1,79 @@
+"""``plait eval``: what it tells when it is interrupted, and of words that the policy does not know."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plait import checkpoint
+from plait.cli import main
+from plait.cli.evaluate import unknown_words_line
+from plait.files import locked
+from plait.policy import Policy
+from plait.spec import Spec
+from policies import small_policy
+from reach_env import ID
+
+REACH = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
+UNKNOWN = "words that training never saw, in the instructions of 100 % of the episodes: go, left, right\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint.save(small_policy(spec=REACH, image_size=16), tmp_path_factory.mktemp("run") / "c")
+
+
+def command(trained: Path, out: Path, *more: str) -> list[str]:
+    return ["eval", str(trained), "--env", ID, "--episodes", "4", "--workers", "1", "--out", str(out), *more]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_words_that_the_policy_does_not_know_are_told(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(trained, tmp_path)) == 0
+    assert capsys.readouterr().err == UNKNOWN
+
+
+def test_only_some_of_many_unknown_words_are_named() -> None:
+    words = [f"w{i}" for i in range(10)]
+    assert unknown_words_line(words, 2.5).endswith(
+        "of 2.5 % of the episodes: w0, w1, w2, w3, w4, w5, w6, w7 and 2 more"
+    )
+
+
+def test_an_interruption_while_filming_tells_that_the_report_is_complete(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plait.evaluate.rollout.film", interrupted)
+    assert main(command(trained, tmp_path, "--videos", "2")) == 130
+    shown, told = capsys.readouterr()
+    assert "all episodes   success" in shown and f"details: {tmp_path}/eval.json" in shown
+    last = "plait: interrupted while filming; the report is complete, films are missing (2 of 2)\n"
+    assert told == UNKNOWN + last
+    assert json.loads((tmp_path / "eval.json").read_text())["partial"] is False
+
+
+def test_an_interruption_before_any_episode_is_finished_is_told(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Policy, "predict", interrupted)
+    assert main(command(trained, tmp_path)) == 130
+    told = "plait: interrupted before any episode was finished; no report was written\n"
+    assert capsys.readouterr() == ("", told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_and_impossible_numbers_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path):
+        assert main(command(trained, tmp_path)) == 2
+    assert "another process is writing here" in capsys.readouterr().err
+    assert main(command(trained, tmp_path, "--videos", "-1")) == 2
+    assert capsys.readouterr().err == "plait: videos: -1 is too small; at least 0\n"
+    assert main(["eval", str(trained), "--env", ID, "--workers", "0"]) == 2
+    assert capsys.readouterr().err == "plait: workers: 0 is too small; at least 1\n"
