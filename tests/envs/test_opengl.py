@@ -34,3 +34,8 @@ def test_a_missing_display_is_told():
     program = "import plait.envs as e\ntry: e.make('tabletop').reset()\nexcept OSError as error: print(error)"
     told = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
     assert told.stdout.startswith("cannot draw with OpenGL (no display can be reached, which MUJOCO_GL=glfw needs; ")
+
+
+def test_an_optimizer_can_be_built_after_something_was_drawn() -> None:
+    script = "import torch, plait.envs as e; e.make('tabletop').reset(seed=0); torch.optim.AdamW([torch.zeros(3)])"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from plait.config import unknown
@@ -30,6 +32,9 @@ def context(height: int, width: int) -> Any:
         OSError: the library is missing (a missing display shows first when MuJoCo uses the context).
     """
     chosen = backend()
+    if "torch" in sys.modules:  # triton and Mesa each bring an LLVM: loaded after a context, triton crashes the process
+        with suppress(ImportError):
+            import_module("triton._C.libtriton")
     try:
         if chosen == "egl":
             from mujoco.egl import GLContext
