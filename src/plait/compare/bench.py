@@ -28,6 +28,7 @@ from plait.fusion import Fusion
 from plait.nn.device import pick_device
 from plait.recipes import RECIPES, Recipe
 from plait.train.policy import train
+from plait.train.tracker import read_log
 from plait.types import Observation
 
 MISPAIRING_SEED = 0  # the same episodes are mispaired for every fusion and seed
@@ -78,7 +79,9 @@ class Bench:
         try:
             run = self.train(cell)
             found["train_s"] = round(time.perf_counter() - began, 1)
-            found["validation"] = {name: value for name, value in last(run).items() if name.startswith("validation/")}
+            found["validation"] = {
+                name: value for name, value in read_log(run)[-1].items() if name.startswith("validation/")
+            }
             found |= self._evaluate(cell, run) if cell.rate is None else {}
         except FloatingPointError as error:
             found["error"] = str(error)
@@ -158,11 +161,6 @@ class Bench:
         env = envs.make(self.setup.env, **self.setup.env_args)
         env.close()
         return set(inspect.signature(type(env.unwrapped)).parameters)
-
-
-def last(run: Path) -> dict[str, float]:
-    """The newest line of a run's log, which ends with a validation."""
-    return json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
 
 
 def _counts(trial: str, rows: list[dict[str, Any]]) -> dict[str, int]:

@@ -57,8 +57,7 @@ class Run:
         return checkpoints(self.folder)
 
     def step(self) -> int:
-        """Of the newest complete checkpoint; 0 without one."""
-        return max((int(path.name) for path in self.checkpoints()), default=0)
+        return newest_step(self.folder)
 
     def resume(self, state: TrainState) -> None:
         """Bring ``state`` to the newest complete checkpoint, when there is one.
@@ -98,8 +97,13 @@ def _read_made_with(path: Path) -> dict[str, Any]:
 
 def saved(folder: Path) -> str:
     """What of the run in ``folder`` is safe, for messages."""
-    steps = [int(path.name) for path in checkpoints(folder)]
-    return f"step {steps[-1]} is saved" if steps else "nothing is saved yet"
+    step = newest_step(folder)
+    return f"step {step} is saved" if step else "nothing is saved yet"
+
+
+def newest_step(folder: Path) -> int:
+    """Of the newest complete checkpoint; 0 without one."""
+    return max((int(path.name) for path in checkpoints(folder)), default=0)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -99,20 +99,20 @@ def sample(rng: Generator, families: tuple[str, ...], vocabulary: Vocabulary, co
     layout = _layout(rng, pairs, "place" in families)
     while not all(_enough(layout, kind) for kind in FAMILIES[family]):
         layout = _layout(rng, pairs, "place" in families)
-    options = [list(goals(layout, kind, i)) for i in range(OBJECTS)]
+    options = possible = [list(goals(layout, kind, i)) for i in range(OBJECTS)]
     targets = [pairs.index(pair) for pair in allowed]
     if combinations == "distractor":  # named neither as the target nor as what it is put beside
-        options = [[g for g in found if {g.target, g.reference} - {None} <= {*targets}] for found in options]
+        options = [[g for g in found if {g.target, g.reference} - {None} <= {*targets}] for found in possible]
         targets = [i for i in targets if options[i]]
         if len(targets) < 2:
             return sample(rng, families, vocabulary, combinations)
-    target = targets[rng.integers(len(targets))] if len(targets) > 1 else targets[0]
+    target = targets[rng.integers(len(targets))]
     goal = options[target][rng.integers(len(options[target]))]
     others = [g for i in range(OBJECTS) if i != target for g in options[i]]
     alike = [g for g in others if (g.reference, g.where) == (goal.reference, goal.where)] or others
     if family == "recall":
         layout = replace(layout, lamp=pairs[target][0])
-        others = [g for i in range(OBJECTS) if i != target for g in goals(layout, kind, i)]
+        others = [g for i in range(OBJECTS) if i != target for g in possible[i]]
         alike = [g for g in others if pairs[g.target][0] == layout.lamp]  # the lamp is part of the scene: another shape
     return Task(family, layout, goal, alike[rng.integers(len(alike))])
 
