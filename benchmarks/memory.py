@@ -24,7 +24,8 @@ MEMORIES: dict[str, Memory | None] = {
     "attention": MemoryAttentionConfig(steps=MOMENTS),
 }
 BASE = RECIPES["tabletop-pick"]()
-TRAIN = replace(BASE.train, steps=3000, batch_size=256, learning_rate=2e-3, warmup_steps=200)
+DEMONSTRATIONS = 4000
+TRAIN = replace(BASE.train, steps=8000, batch_size=256, learning_rate=2e-3, warmup_steps=200)
 
 
 def other_colour(row: dict[str, Any]) -> bool:
@@ -36,10 +37,10 @@ def other_colour(row: dict[str, Any]) -> bool:
 STUDY = Study(
     "memory",
     "Memory",
-    f"Recall, 64 pixels, 1,500 demonstrations, {TRAIN.steps:,} updates of {TRAIN.batch_size} samples; "
+    f"Recall, 64 pixels, {DEMONSTRATIONS:,} demonstrations, {TRAIN.steps:,} updates of {TRAIN.batch_size} samples; "
     f"with a memory a sample is a window of {MOMENTS} frames.",
     {
-        name: Variant(Recipe(replace(BASE.policy, memory=memory), TRAIN), 1500, {"family": "recall"})
+        name: Variant(Recipe(replace(BASE.policy, memory=memory), TRAIN), DEMONSTRATIONS, {"family": "recall"})
         for name, memory in MEMORIES.items()
     },
     {"success": Trial(), "lifted the other colour first": Trial(hit=other_colour)},

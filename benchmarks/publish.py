@@ -26,7 +26,15 @@ def command() -> str:
     return shlex.join(["python", f"benchmarks/{Path(script).name}", *arguments])
 
 
-def publish(name: str, title: str, hardware: str, text: str, data: dict[str, Any], report: Path = RESULTS) -> Path:
+def publish(
+    name: str,
+    title: str,
+    hardware: str,
+    text: str,
+    data: dict[str, Any],
+    report: Path = RESULTS,
+    made_with: dict[str, str] | None = None,
+) -> Path:
     """Write ``report/name_hardware_date.md`` and ``.json``, both with the command and the versions.
 
     Args:
@@ -36,13 +44,14 @@ def publish(name: str, title: str, hardware: str, text: str, data: dict[str, Any
         text: Markdown.
         data: the same as numbers, and what they depend on.
         report: the folder.
+        made_with: versions, where the numbers are from another process than this one.
 
     Returns:
         the path of the text.
     """
     today = date.today().isoformat()
     path = report / f"{name}_{hardware.replace(' ', '-')}_{today}.md"
-    about = {"hardware": hardware, "date": today, "command": command(), "versions": versions()}
+    about = {"hardware": hardware, "date": today, "command": command(), "versions": made_with or versions()}
     heading = f"# {title}, {hardware}, {today}\n\n`{about['command']}`"
     write_whole(path, f"{heading}\n\n{text}\n\nVersions: `{json.dumps(about['versions'])}`\n")
     write_whole(path.with_name(f"{path.stem}.json"), json.dumps(about | data, indent=1, ensure_ascii=False) + "\n")

@@ -126,6 +126,7 @@ def run(study: Study, options: Options) -> None:
         "\n\n".join(filter(None, (study.about, text, READING, study.conclusion))),
         {"jobs": options.jobs, "workers": options.workers, "cells": cells},
         options.report,
+        _versions(cells),
     )
 
 
@@ -216,6 +217,12 @@ def _count(trial: Trial, rows: list[Row]) -> dict[str, int]:
 
 def _file(options: Options, name: str, seed: int) -> Path:
     return options.out / "cells" / f"{name.replace(',', '').replace(' ', '-')}-seed{seed}.json"
+
+
+def _versions(cells: Mapping[str, list[Row]]) -> dict[str, str] | None:
+    """Those that the last evaluation ran with."""
+    protocols = [protocol for seeds in cells.values() for cell in seeds for protocol in cell["protocols"].values()]
+    return protocols[-1]["versions"] if protocols else None
 
 
 def _rows(study: Study, cells: Mapping[str, list[Row]]) -> Iterator[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """A comparison, very small: interrupted, continued with two jobs, and added to."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,19 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="is not empty and holds no comparison"):
         compare(SETUP, tmp_path, ["film"], [9])
+
+
+def test_cells_carried_to_an_empty_folder_are_not_done_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "cells", tmp_path / "cells")
+    monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("all is done"))
+    assert compare(SETUP, tmp_path, ["early"], [9], **GRID)
+
+
+def test_the_keyframe_head_can_be_left_out(tmp_path: Path) -> None:
+    kept, left_out = (Bench(tmp_path, Setup("tabletop", keyframe=keyframe)).recipe.policy for keyframe in (True, False))
+    assert kept.keyframe is not None and left_out == replace(kept, keyframe=None)
 
 
 def test_each_fusion_gets_the_rate_that_validates_best(finished: Path) -> None:

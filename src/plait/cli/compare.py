@@ -34,6 +34,8 @@ class Compare(Verb):
     """Of each training; the recipe's number when left out."""
     batch_size: int | None = None
     """Samples per update; the recipe's number when left out."""
+    keyframe: bool = True
+    """With the recipe's auxiliary keyframe head, which helps short trainings and costs long ones success."""
     learning_rate: Annotated[tuple[str, ...], arg(metavar="FUSION=RATE ...")] = ()
     """Of some fusions, such as unified=5e-4; the recipe's for all others."""
     rates: tuple[float, ...] = ()
@@ -93,7 +95,8 @@ class Compare(Verb):
             raise ValueError("compare: --env ENV and --out DIR are needed, or --cost.")
         rates = {name.replace("-", "_"): rate for name, rate in pairs(self.learning_rate, "--learning-rate").items()}
         env_args = pairs(self.env_args, "--env-args")
-        setup = Setup(self.env, env_args, self.recipe, self.steps, self.batch_size, rates, self.rates, self.episodes)
+        numbers = {name: getattr(self, name) for name in ("steps", "batch_size", "keyframe", "rates", "episodes")}
+        setup = Setup(self.env, env_args, self.recipe, learning_rates=rates, **numbers)
         out = folder(self.out, "--out")
         lines = compare(
             setup,

@@ -43,7 +43,7 @@ class Bench:
 
     def __init__(self, folder: Path, setup: Setup, device: str = "auto", workers: int | None = None) -> None:
         self.folder, self.setup, self.device, self.workers = folder, setup, device, workers
-        self.recipe = RECIPES[setup.recipe]()
+        self.recipe = _recipe(setup)
         self.sized = cache(self._sized)  # by fusion
 
     @cached_property
@@ -161,6 +161,11 @@ class Bench:
         env = envs.make(self.setup.env, **self.setup.env_args)
         env.close()
         return set(inspect.signature(type(env.unwrapped)).parameters)
+
+
+def _recipe(setup: Setup) -> Recipe:
+    recipe = RECIPES[setup.recipe]()
+    return recipe if setup.keyframe else replace(recipe, policy=replace(recipe.policy, keyframe=None))
 
 
 def _counts(trial: str, rows: list[dict[str, Any]]) -> dict[str, int]:

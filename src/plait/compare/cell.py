@@ -20,6 +20,7 @@ class Setup:
         env, env_args: where is recorded and evaluated.
         recipe: of the policy and its training; its own fusion is the reference for the size.
         steps, batch_size: of the training; the recipe's when None.
+        keyframe: False leaves the recipe's auxiliary keyframe head out.
         learning_rates: of some fusions; the others have the recipe's.
         rates: each other fusion has one of these instead, whichever leaves the least held-out action loss.
         episodes: of each evaluation.
@@ -30,6 +31,7 @@ class Setup:
     recipe: str = "tabletop-pick"
     steps: int | None = None
     batch_size: int | None = None
+    keyframe: bool = True
     learning_rates: dict[str, float] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
     episodes: int = 100

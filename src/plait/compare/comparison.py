@@ -16,6 +16,7 @@ from plait.compare.report import Line, pooled, write_markdown
 from plait.data.cache import Images
 from plait.diagnose.cost import Cost
 from plait.evaluate.protocol import versions
+from plait.nn.device import hardware
 from plait.processes import processors
 from plait.progress import Bar
 from plait.record.recorder import record
@@ -63,13 +64,14 @@ def compare(
     _found(bench, cells, jobs)
     found = {cell: result for cell in bench.known() if cell.rate is None and (result := bench.finished(cell))}
     lines = pooled(found, _costs(bench, list(dict.fromkeys(cell.fusion for cell in found))))
-    _write(folder, setup, lines, {cell.name: result for cell, result in found.items()})
+    _write(bench, lines, {cell.name: result for cell, result in found.items()})
     return lines
 
 
 def _open(folder: Path) -> Path:
-    if folder.exists() and any(folder.iterdir()) and not (folder / "dataset").is_dir():
-        raise ValueError(f"{folder} is not empty and holds no comparison (no dataset/); say --out another folder")
+    if folder.exists() and any(folder.iterdir()) and not any((folder / part).is_dir() for part in ("dataset", "cells")):
+        rule = "it is not empty and holds no comparison (neither dataset/ nor cells/)"
+        raise ValueError(f"{folder}: {rule}; say --out another folder")
     return folder
 
 
@@ -117,9 +119,11 @@ def _costs(bench: Bench, fusions: list[str]) -> dict[str, Cost]:
     return {name: Cost(**known[name]) for name in fusions}
 
 
-def _write(folder: Path, setup: Setup, lines: list[Line], cells: dict[str, Any]) -> None:
-    described = {"setup": asdict(setup), "versions": versions(), "lines": [line.as_json() for line in lines]}
+def _write(bench: Bench, lines: list[Line], cells: dict[str, Any]) -> None:
+    folder, setup = bench.folder, bench.setup
+    described = {"setup": asdict(setup), "hardware": hardware(bench.device), "versions": versions()}
+    described["lines"] = [line.as_json() for line in lines]
     text = json.dumps({**described, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
-    write_markdown(folder / "results.md", setup, lines)
+    write_markdown(folder / "results.md", setup, described["hardware"], lines)
     draw(lines, folder / "results.png")

@@ -122,11 +122,11 @@ def tables(lines: Sequence[Line]) -> list[Table]:
     return [_table(*_success(lines)), _table(*_size(lines))]
 
 
-def write_markdown(path: Path, setup: Setup, lines: Sequence[Line]) -> None:
+def write_markdown(path: Path, setup: Setup, hardware: str, lines: Sequence[Line]) -> None:
     """The tables, what their columns mean, and with what they were made."""
     parts = [f"# Fusions on {setup.env}", "![](results.png)", _markdown(*_success(lines)), _markdown(*_size(lines))]
     made = json.dumps(asdict(setup), ensure_ascii=False)
-    parts += ["\n".join(f"- {note}" for note in NOTES), f"Made with `{made}`."]
+    parts += ["\n".join(f"- {note}" for note in NOTES), f"Made with `{made}` on {hardware}."]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -25,6 +25,15 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def hardware(name: str = "auto") -> str:
+    """What the device called ``name`` is, for people: ``"2 x NVIDIA H100"`` (all GPUs, for "auto") or ``"CPU"``."""
+    device = pick_device(name)
+    if device.type != "cuda":
+        return device.type.upper()
+    count = torch.cuda.device_count() if name in ("auto", "cuda") else 1
+    return f"{count} x {torch.cuda.get_device_name(device)}"
+
+
 def current(device: torch.device) -> AbstractContextManager[object]:
     """Within this, streams, events and graphs are made on ``device``, should it be another than the first GPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
