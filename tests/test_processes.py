@@ -5,11 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import socketpair
 
+import numpy as np
 import pytest
 
-from plait.processes import Gone, Worker, processors, stop
+from plait.processes import Channel, Gone, Worker, processors, stop
 
 
 @pytest.fixture
@@ -24,6 +27,25 @@ def test_messages_arrive_whole(worker: Worker):
     for message in (b"", b"e", bytes(range(256)) * 4096):
         worker.send(message)
         assert worker.receive() == message
+
+
+def test_arrays_follow_messages_whole_or_not_at_all():
+    here, there = (Channel(end.detach()) for end in socketpair())
+    sent = np.random.default_rng(0).integers(0, 256, (40, 128, 128, 3), np.uint8)
+    got = np.zeros_like(sent)
+    with ThreadPoolExecutor(1) as pool:
+        for message in (b"first", b"second"):
+            sending = pool.submit(lambda m=message: (there.send(m), there.send_raw(sent.data)))
+            assert here.receive() == message
+            here.receive_raw(got.data)
+            sending.result()
+            assert np.array_equal(sent, got)
+    there.send_raw(sent[0].data)
+    there.connection.close()
+    with pytest.raises(Gone):
+        here.receive_raw(got.data)
+    with pytest.raises(Gone):
+        here.send_raw(sent.data)
 
 
 @pytest.mark.parametrize("worker", ["fail"], indirect=True)

@@ -61,6 +61,27 @@ class Channel:
             raise _KINDS.get(kind, RuntimeError)(text)
         return message[1:]
 
+    def send_raw(self, data: memoryview) -> None:
+        """Many bytes behind a message, uncopied. Raises ``Gone`` when nobody can receive them."""
+        rest = data.cast("B")
+        try:
+            while rest:
+                rest = rest[os.write(self.connection.fileno(), rest) :]
+        except OSError as error:
+            raise Gone from error
+
+    def receive_raw(self, room: memoryview) -> None:
+        """Fill ``room`` with what the other end's ``send_raw`` sends. Raises ``Gone`` when it ends before."""
+        rest = room.cast("B")
+        while rest:
+            try:
+                count = os.readv(self.connection.fileno(), [rest])
+            except OSError as error:
+                raise Gone from error
+            if not count:
+                raise Gone
+            rest = rest[count:]
+
     def _send(self, message: bytes) -> None:
         try:
             self.connection.send_bytes(message)

@@ -1,10 +1,13 @@
 """Small demonstrations whose every number can be predicted."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from plait.data import finalize
 from plait.data.episode import Episode
 from plait.data.writer import DatasetWriter
 from plait.spec import Spec
@@ -53,6 +56,33 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a dataset, caches left out."""
     files = [file for file in folder.rglob("*") if file.is_file() and ".plait-cache" not in file.parts]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+class Killed(BaseException):
+    """What a kill is to the test: nothing after it runs, no handler catches it."""
+
+
+@contextmanager
+def kill_before_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
+    """The process ends just before its ``number``-th rename: every file lives or does not live by one."""
+    count = 0
+
+    def counted(original):
+        def rename(path: Path, target: Path) -> Path:
+            nonlocal count
+            count += 1
+            if count > number:
+                raise Killed
+            return original(path, target)
+
+        return rename
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", counted(Path.replace))
+        patch.setattr(Path, "rename", counted(Path.rename))
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        patch.setattr(finalize.shutil, "rmtree", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture

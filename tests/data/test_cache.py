@@ -128,7 +128,7 @@ def test_a_dataset_that_cannot_be_written_is_cached_in_the_users_folder(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(
-        cache, "_writable", lambda folder: dataset.path not in folder.parents and not folder.mkdir(parents=True)
+        cache, "writable", lambda folder: dataset.path not in folder.parents and not folder.mkdir(parents=True)
     )
     array = cache.build(dataset, "front", (16, 16))
     assert array is not None and not (dataset.path / cache.FOLDER).exists()

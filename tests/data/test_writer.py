@@ -1,21 +1,28 @@
 import errno
 import json
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from plait.data import finalize, layout
+from plait.data import layout
 from plait.data.episode import EncodedEpisode, encode, storage
 from plait.data.lerobot import Dataset
 from plait.data.writer import DatasetWriter
 from plait.spec import Spec
 
-from .conftest import LENGTHS, SENTENCES, contents, make_dataset, make_episode, make_spec
+from .conftest import (
+    LENGTHS,
+    SENTENCES,
+    Killed,
+    contents,
+    kill_before_rename,
+    make_dataset,
+    make_episode,
+    make_spec,
+)
 
 
 def check(folder: Path, spec: Spec, episodes: int, tolerance: float = 0) -> None:
@@ -102,33 +109,6 @@ def test_episodes_that_came_through_the_pipe_are_the_same_on_disk(tmp_path: Path
 
 
 # ------------------------------------------------------------------------------------------------ killed, disk full
-
-
-class Killed(BaseException):
-    """What a kill is to the test: nothing after it runs, no handler catches it."""
-
-
-@contextmanager
-def kill_before_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
-    """The process ends just before its ``number``-th rename: every file lives or does not live by one."""
-    count = 0
-
-    def counted(original):
-        def rename(path: Path, target: Path) -> Path:
-            nonlocal count
-            count += 1
-            if count > number:
-                raise Killed
-            return original(path, target)
-
-        return rename
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", counted(Path.replace))
-        patch.setattr(Path, "rename", counted(Path.rename))
-        patch.setattr(Path, "unlink", lambda *_, **__: None)
-        patch.setattr(finalize.shutil, "rmtree", lambda *_, **__: None)
-        yield
 
 
 @pytest.mark.parametrize("images", ["png", "video"])

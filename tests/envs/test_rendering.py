@@ -38,6 +38,22 @@ def test_full_quality_smooths_edges(world):
     assert shades[1] > shades[0]
 
 
+def test_renderers_take_turns(world):
+    """They share one OpenGL context, and each has a buffer of its own there."""
+    white = mujoco.MjModel.from_xml_string(XML.replace("1 0 0 1", "1 1 1 1"))
+    first, second = Renderer(world[0]), Renderer(white, "full")
+    size = {"above": (64, 64)}
+    pictures = [
+        renderer.render(model, world[1], size)["above"] for renderer, model in ((first, world[0]), (second, white))
+    ]
+    for _ in range(2):
+        assert np.array_equal(first.render(*world, size)["above"], pictures[0])
+        assert np.array_equal(second.render(white, world[1], size)["above"], pictures[1])
+    assert not np.array_equal(*pictures)
+    second.close()
+    assert np.array_equal(first.render(*world, size)["above"], pictures[0])
+
+
 def test_nothing_is_printed_at_exit_without_a_display_or_setting():
     environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY", "PYOPENGL_PLATFORM")}
     program = "import plait.envs as e; e.make('tabletop').reset(seed=0); e.make('tabletop', quality='full').reset()"

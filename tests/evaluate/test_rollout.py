@@ -49,7 +49,7 @@ def test_eval_json_is_complete(tmp_path):
     assert (protocol["horizon"], protocol["rendering"]) == (None, None)  # a foreign one, which does not tell
     assert (protocol["execute"], protocol["slots"], protocol["checkpoint"]) == (4, 2, "abc")
     assert protocol["ensemble"] is None
-    assert protocol["cameras"] == {"top": [16, 16]}
+    assert (protocol["cameras"], protocol["blank"]) == ({"top": [16, 16]}, [])
     assert protocol["env_args"] == {"fail": "", "fail_seed": -1}  # defaults too
     assert {"plait", "torch", "mujoco", "gymnasium"} <= set(protocol["versions"])
 
@@ -225,6 +225,13 @@ def test_no_episodes_are_too_few():
     for name, value, least in (("seed", -1, 0), ("workers", 0, 1), ("slots", 0, 1), ("videos", -1, 0)):
         with pytest.raises(ValueError, match=f"{name}: {value} is too small; at least {least}"):
             evaluate(reach_policy(), ID, **{name: value})
+
+
+def test_blank_cameras_stand_in_the_protocol_and_unknown_ones_are_refused():
+    result = evaluate(reach_policy(), ID, episodes=1, workers=1, blank=["top"], quiet=True)
+    assert result["protocol"]["blank"] == ["top"]
+    with pytest.raises(ValueError, match=r"no camera 'tip'; choose one of \['top'\]. Did you mean 'top'"):
+        evaluate(reach_policy(), ID, episodes=1, blank=["tip"], quiet=True)
 
 
 def test_videos_show_failures_and_successes(tmp_path):

@@ -14,7 +14,7 @@ from plait.data import layout
 from plait.data.lerobot import Dataset
 from plait.files import locked
 from plait.record.recorder import record
-from plait.record.team import scene_seed
+from plait.record.worker import scene_seed
 
 ENV = "expert_env:Count-v0"
 EPISODES = 16
@@ -29,14 +29,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_failed_scenes_are_replaced_and_seeds_are_kept(tmp_path: Path):
+def test_every_scene_has_one_demonstration_and_its_seed_and_failures_are_kept(tmp_path: Path):
     result = record(ENV, tmp_path / "d", 4, workers=1, seed=3)
     dataset = Dataset.open(tmp_path / "d")
-    successes = [scene for scene in range(100) if scene_seed(3, scene) % 2 == 0][:4]
-    expected = [{"episode_index": i, "scene": s, "seed": scene_seed(3, s)} for i, s in enumerate(successes)]
+    failed = [next(k for k in range(50) if scene_seed(3, scene, k) % 2 == 0) for scene in range(4)]
+    seeds = [scene_seed(3, scene, attempt) for scene, attempt in enumerate(failed)]
+    expected = [{"episode_index": i, "scene": i, "seed": seeds[i], "failed": failed[i]} for i in range(4)]
     assert dataset.extras() == expected
     assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
-    assert (result.episodes, result.frames, result.failed) == (4, 20, successes[-1] + 1 - 4)
+    assert (result.episodes, result.frames, result.failed) == (4, 20, sum(failed)) and result.failed > 0
     assert dataset.provenance()["arguments"] == {
         "env": ENV, "env_args": {}, "seed": 3, "noise": 0.0, "images": "auto"
     }  # fmt: skip
@@ -44,8 +45,9 @@ def test_failed_scenes_are_replaced_and_seeds_are_kept(tmp_path: Path):
 
 
 def test_seeds_of_recordings_lie_below_those_of_evaluations():
-    seeds = {scene_seed(seed, scene) for seed in range(3) for scene in range(1000)}
+    seeds = {scene_seed(seed, scene, k) for seed in range(3) for scene in range(500) for k in range(2)}
     assert len(seeds) == 3000 and max(seeds) < 2**30
+    assert scene_seed(0, 0) == 821328062  # of the first episode, for ever
 
 
 def test_the_dataset_does_not_depend_on_workers_nor_on_their_death(
@@ -98,7 +100,7 @@ def test_noise_that_is_no_deviation_is_refused(tmp_path: Path, noise: float):
 
 
 def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
-    with pytest.raises(ValueError, match="failed in 50 scenes"):
+    with pytest.raises(ValueError, match="failed in 50 attempts at scene 0"):
         record(ENV, tmp_path / "d", 2, {"fault": "hopeless"}, workers=1)
     (tmp_path / "d/data/chunk-000").mkdir(parents=True)
     (tmp_path / "d/data/chunk-000/file-007.parquet").touch()  # a kill in the middle of an episode
@@ -112,9 +114,9 @@ def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
     [
         ("tabeltop", {}, ValueError, "no environment 'tabeltop'.*Did you mean 'tabletop'"),
         ("CartPole-v1", {}, ValueError, "CartPole-v1: has no scripted expert"),
-        (ENV, {"fault": "stubborn"}, RuntimeError, r"scene 0 .* ended 1 workers: worker 0 .* ended with status 7"),
+        (ENV, {"fault": "stubborn"}, RuntimeError, r"scene 0 ended 1 workers: worker 0 .* ended with status 7"),
         (ENV, {"fault": "broken"}, RuntimeError, "ArithmeticError: the spring is loose"),
-        (ENV, {"fault": "hopeless"}, ValueError, "the expert failed in 50 scenes in a row"),
+        (ENV, {"fault": "hopeless"}, ValueError, "the expert failed in 50 attempts at scene 0; less noise"),
     ],
 )
 def test_what_cannot_work_is_told(

@@ -28,7 +28,7 @@ class Eval(Verb):
     checkpoint: Positional[str]
     """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
     env: str | None = None
-    """tabletop, or the id of a gymnasium environment; left out, the one that the training data was recorded in."""
+    """tabletop, metaworld, or a gymnasium id; left out, the one that the training data was recorded in."""
     env_args: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the environment, such as family=pick combinations=unseen."""
     dataset: str | None = None
@@ -36,7 +36,9 @@ class Eval(Verb):
     episodes: int = 200
     """Number of episodes in the environment."""
     instructions: Literal["normal", "exchanged", "absent", "paraphrase", "unknown_words"] = "normal"
-    """What the policy is told; exchanged = another object of the same scene."""
+    """What the policy is told; exchanged = another object of the same scene, or another task."""
+    blank: Annotated[tuple[str, ...], arg(metavar="CAMERA ...")] = ()
+    """Cameras whose pictures are black."""
     execute: int | None = None
     """Control steps between two predictions; the policy's own value when left out."""
     ensemble: float | None = None
@@ -71,7 +73,7 @@ class Eval(Verb):
         if self.dataset is not None:
             return f"dataset-{_plain(Path(self.dataset).resolve().name)}"
         changed = {"env": None if self._env_is_recorded else self.env, "seed": self.seed or None}
-        changed |= {"execute": self.execute, "ensemble": self.ensemble}
+        changed |= {"blank": ",".join(self.blank) or None, "execute": self.execute, "ensemble": self.ensemble}
         options = [f"{name}={value}" for name, value in changed.items() if value is not None]
         return "-".join([self.instructions, *map(_plain, options), *map(_plain, sorted(self.env_args))])
 
@@ -87,6 +89,7 @@ class Eval(Verb):
             episodes=self.episodes,
             seed=self.seed,
             instructions=self.instructions,
+            blank=self.blank,
             execute=self.execute,
             ensemble=self.ensemble,
             workers=self.workers,
@@ -150,12 +153,14 @@ def _plain(word: str) -> str:
 
 
 def closed_loop_lines(result: dict[str, Any]) -> Iterator[str]:
-    """One line per number: in total, and per family and split where there are several."""
+    """One line per number: in total, and per family, split and tier where there are several."""
     groups = {"all episodes": result["aggregated"]}
-    for table in (result["per_family"], result["per_split"]):
+    for table in (result["per_family"], result["per_split"], result["per_tier"]):
         groups |= table if len(table) > 1 else {}
     for name, group in groups.items():
         yield f"{name:14} success {_percent(group, 'pc_success')}   {group['n_episodes']} episodes"
+    if len(tiers := result["per_tier"].values()) > 1:
+        yield f"{'mean of tiers':14} success {sum(tier['pc_success'] for tier in tiers) / len(tiers):5.1f} %"
     if result["aggregated"].get("pc_named") is not None:
         yield f"{'':14} acted on the object that was named {_percent(result['aggregated'], 'pc_named')}"
 

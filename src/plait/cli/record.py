@@ -15,7 +15,7 @@ class Record(Verb):
     kept = "every episode that was finished is safe, and the same command continues"
 
     env: Positional[str]
-    """An environment with an expert, such as tabletop."""
+    """An environment with an expert: tabletop or metaworld."""
     episodes: int
     """How many successful episodes the dataset shall hold."""
     out: str
@@ -30,6 +30,8 @@ class Record(Verb):
     """Of the expert's movements, in action units."""
     images: Literal["auto", "png", "video"] = "auto"
     """How images are stored; auto = PNG up to 96 pixels, video above."""
+    cache: bool = False
+    """Keep the pixels for training as well, which then decodes nothing; takes 3 bytes a pixel and needs PNG."""
 
     def run(self) -> None:
         from plait.processes import processors
@@ -38,4 +40,5 @@ class Record(Verb):
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
         out = folder(self.out, "--out")
-        print(record(self.env, out, self.episodes, env_args, workers, self.seed, self.noise, self.images))
+        made = record(self.env, out, self.episodes, env_args, workers, self.seed, self.noise, self.images, self.cache)
+        print(made)

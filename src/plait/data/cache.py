@@ -1,8 +1,8 @@
 """Images decoded once into memory-mapped arrays at the size that training wants.
 
-One file per camera, size and state of the dataset: ``front-64x64-<fingerprint>.npy`` in the dataset's own hidden
-folder, or in the user's cache folder when the dataset cannot be written. A file appears by rename when it is complete,
-so a half-written one is never used and two processes cannot spoil each other's.
+One file per camera, size and state of the dataset (``cachefile``), in the dataset's own hidden folder, or in the user's
+cache folder when the dataset cannot be written. A file appears by rename when it is complete, so a half-written one is
+never used and two processes cannot spoil each other's. A recording may have left it already.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
+from plait.data.cachefile import FOLDER, Mark, opened, stem, writable
 from plait.data.images import resize
 from plait.data.lerobot import Dataset
 from plait.files import is_full
 from plait.progress import Bar
 
-FOLDER = ".plait-cache"
 _SPARE = 256 * 1024**2  # bytes of the disk that stay free
 
 
@@ -83,59 +83,35 @@ def build(
     Returns:
         None when the disk has no room for them.
     """
-    name, mark = f"{camera.replace('/', '_')}-{size[0]}x{size[1]}", fingerprint(dataset)
-    shape = (len(dataset), *size, 3)
+    name, shape = f"{stem(camera, size)}{fingerprint(dataset)}.npy", (len(dataset), *size, 3)
     for folder in _folders(dataset):
-        if (array := _opened(folder / f"{name}-{mark}.npy", shape)) is not None:
+        if (array := opened(folder / name, shape)) is not None:
             return array
-    folder = next((folder for folder in _folders(dataset) if _writable(folder)), None)
+    folder = next((folder for folder in _folders(dataset) if writable(folder)), None)
     if folder is None or shutil.disk_usage(folder).free < int(np.prod(shape)) + _SPARE:
         return None
-    path = folder / f"{name}-{mark}.npy"
+    path = folder / name
     try:
         _decode(dataset, camera, shape, path, advance)
     except OSError as error:
         if not is_full(error):
             raise
         return None
-    for stale in set(folder.glob(f"{name}-*.npy")) - {path}:
+    for stale in set(folder.glob(f"{stem(camera, size)}*.npy")) - {path}:
         stale.unlink(missing_ok=True)
-    return _opened(path, shape)
-
-
-def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The images in a cache file; None when there is none, or none that is whole, and it has to be built (again)."""
-    try:
-        array = np.lib.format.open_memmap(path, "r")
-    except (OSError, ValueError):
-        return None
-    return array if array.dtype == np.uint8 and array.shape == shape else None
+    return opened(path, shape)
 
 
 def fingerprint(dataset: Dataset) -> str:
     """Changes whenever a file of the dataset does (its size or its time of change)."""
     files = {*dataset.columns.files, *(clip.path for episode in dataset.episodes for clip in episode.videos.values())}
-    digest = hashlib.sha256(f"{len(dataset)} frames".encode())
-    for file in sorted(files):
-        status = file.stat()
-        digest.update(f"{file.relative_to(dataset.path)} {status.st_size} {status.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+    return Mark(dataset.path, files).of(len(dataset))
 
 
 def _folders(dataset: Dataset) -> list[Path]:
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plait"
     place = hashlib.sha256(str(dataset.path.resolve()).encode()).hexdigest()[:16]
     return [dataset.path / FOLDER, user / place]
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / ".gitignore").exists():
-            (folder / ".gitignore").write_text("*\n")  # neither git nor an upload of the dataset takes the cache along
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
 
 
 def _decode(dataset: Dataset, camera: str, shape: tuple[int, ...], path: Path, advance: Callable[[int], None]) -> None:

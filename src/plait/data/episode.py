@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 from plait.data import statistics
 from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
 from plait.data.png import encode_png
+from plait.processes import Channel
 from plait.spec import Spec
 
 
@@ -37,7 +38,10 @@ class Episode:
 
 @dataclass(frozen=True)
 class EncodedEpisode:
-    """The same with images as PNG (``pngs``, one per frame) or as one mp4 file (``videos``), and its statistics."""
+    """The same with images as PNG (``pngs``, one per frame) or as one mp4 file (``videos``), and its statistics.
+
+    ``pixels`` are the images themselves, for a cache; they are no part of the bytes.
+    """
 
     pngs: dict[str, list[bytes]]
     videos: dict[str, bytes]
@@ -46,9 +50,29 @@ class EncodedEpisode:
     instruction: str
     statistics: dict[str, statistics.Statistics]
     extra: dict[str, Any]
+    pixels: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.action)
+
+    def send(self, channel: Channel, pixels: bool = False) -> None:
+        """To another process that calls ``receive``; ``pixels`` follow uncopied when they are wanted there."""
+        channel.send(self.to_bytes())
+        for images in self.pixels.values() if pixels else ():
+            channel.send_raw(images.data)
+
+    @classmethod
+    def receive(cls, channel: Channel, pixels: dict[str, tuple[int, int]]) -> "EncodedEpisode":
+        """What another process has sent: with ``pixels`` of cameras of these sizes (height, width), {} for none.
+
+        Raises:
+            Gone, ValueError, OSError, RuntimeError: as ``Channel.receive``.
+        """
+        episode = cls.from_bytes(channel.receive())
+        for camera, size in pixels.items():
+            episode.pixels[camera] = np.empty((len(episode), *size, 3), np.uint8)
+            channel.receive_raw(episode.pixels[camera].data)
+        return episode
 
     def to_bytes(self) -> bytes:
         """For a pipe: safetensors, with the text as JSON in its header."""
@@ -104,7 +128,8 @@ def encode(episode: Episode, spec: Spec, kinds: dict[str, str]) -> EncodedEpisod
     stats |= {IMAGE_PREFIX + camera: statistics.of_images(episode.images[camera]) for camera in spec.cameras}
     pngs = {c: [encode_png(image) for image in episode.images[c]] for c, kind in kinds.items() if kind == "image"}
     videos = {c: _encode_video(episode.images[c], rate) for c, kind in kinds.items() if kind == "video"}
-    return EncodedEpisode(pngs, videos, state, action, episode.instruction, stats, episode.extra)
+    pixels = {camera: np.ascontiguousarray(episode.images[camera]) for camera in spec.cameras}
+    return EncodedEpisode(pngs, videos, state, action, episode.instruction, stats, episode.extra, pixels)
 
 
 def _encode_video(images: np.ndarray, rate: float) -> bytes:

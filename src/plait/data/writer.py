@@ -9,6 +9,8 @@ episode. ``finalize`` merges the small files into large ones.
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ import pyarrow.parquet as pq
 
 from plait.config import refuse_other, to_dict
 from plait.data import layout, statistics, video
+from plait.data.cachefile import GrowingCache
 from plait.data.episode import EncodedEpisode, Episode, encode, storage
 from plait.data.finalize import merge, recover
 from plait.data.info import read_info, read_spec
 from plait.data.tables import read_rows
-from plait.files import room, write_whole
+from plait.files import is_full, room, write_whole
 from plait.spec import Spec
 
 ByFeature = dict[str, statistics.Statistics]
@@ -37,22 +40,37 @@ class DatasetWriter:
         spec: the embodiment; ``spec.rate`` is needed.
         images: ``"png"``, ``"video"`` or ``"auto"`` (PNG up to 96 pixels).
         provenance: anything about the recording that JSON can hold; kept in ``meta/plait.json``.
+        cache: keep the pixels beside the dataset as well, where training finds them and decodes nothing. A full disk
+            takes the cache before it takes an episode.
+
+    Attributes:
+        cache: None when none was asked for; its ``lost`` says why there is none although it was.
 
     Raises:
-        ValueError: the folder holds a dataset of another embodiment or storage; the message lists the differences.
+        ValueError: the folder holds a dataset of another embodiment or storage (the message lists the differences), or
+            a cache is asked for together with video.
     """
 
     def __init__(
-        self, path: str | Path, spec: Spec, images: str = "auto", provenance: dict[str, Any] | None = None
+        self,
+        path: str | Path,
+        spec: Spec,
+        images: str = "auto",
+        provenance: dict[str, Any] | None = None,
+        cache: bool = False,
     ) -> None:
         self.path, self.spec, self.storage = Path(path), spec, storage(spec, images)
         self.videos = [camera for camera, kind in self.storage.items() if kind == "video"]
+        if cache and self.videos:
+            lossy = f"camera {self.videos[0]!r} is stored as video, which does not keep each pixel"
+            raise ValueError(f"no cache can be recorded: {lossy}; store images as png, or leave the cache to training")
         recover(self.path, discard=True)
         begun = (self.path / layout.PLAIT).exists()
         if (self.path / layout.INFO).exists() and not (begun and not read_info(self.path)["total_episodes"]):
             self._resume()
         else:
             self._create(provenance or {}, begun)
+        self.cache = GrowingCache(self.path, spec.cameras, self.frames) if cache else None
 
     def append(self, *episodes: Episode | EncodedEpisode) -> None:
         """Write finished episodes. When this returns, a kill no longer loses them.
@@ -64,7 +82,17 @@ class DatasetWriter:
         encoded = [encode(e, self.spec, self.storage) if isinstance(e, Episode) else e for e in episodes]
         with room(self.path, self._safe):
             for group in [[episode] for episode in encoded] if self.videos else [encoded]:  # a video holds one episode
-                self._commit(group)
+                self._sparing(partial(self._commit, group))
+
+    def _sparing(self, write: Callable[[], None]) -> None:
+        """Do it; when the disk is full, do it without the cache."""
+        try:
+            write()
+        except Exception as error:
+            if not is_full(error) or not self.cache or self.cache.lost:
+                raise
+            self.cache.drop("the disk was full")
+            write()
 
     def _commit(self, group: list[EncodedEpisode]) -> None:
         """Write one or more episodes into one set of files."""
@@ -72,6 +100,8 @@ class DatasetWriter:
         tasks = list(dict.fromkeys([*self.tasks, *(episode.instruction for episode in group)]))
         numbers = {task: number for number, task in enumerate(tasks)}
         starts = self.frames + np.cumsum([0, *map(len, group)])
+        if self.cache:
+            self.cache.append(group)
         rows, columns, total = [], [], self._statistics
         for i, episode in enumerate(group):
             columns.append(self._columns(episode, self.episodes + i, int(starts[i]), numbers[episode.instruction]))
@@ -98,6 +128,8 @@ class DatasetWriter:
         layout.write_json(self.path / layout.INFO, info)  # from here on, the episodes count
         self._info, self.tasks, self._statistics = info, tasks, total
         self._files, self._extra_bytes = self._files + 1, extra
+        if self.cache:
+            self.cache.count(self.frames, self.path / layout.DATA_PATH.format(**place))
 
     def finalize(self) -> None:
         """Merge the episodes' files into few large ones. Killed or failing midway, it leaves the dataset as it was."""
@@ -105,8 +137,10 @@ class DatasetWriter:
         if files and layout.PACKED in pq.read_schema(files[-1]).names:
             with room(self.path, self._safe):
                 _write_statistics(self.path, self._statistics)
-                merge(self.path, self._info)
+                self._sparing(partial(merge, self.path, self._info))
             self._files = _next_file(read_rows(self.path, self.episodes))
+            if self.cache:
+                self.cache.merged()
 
     @property
     def episodes(self) -> int:
@@ -119,12 +153,12 @@ class DatasetWriter:
     def _safe(self) -> str:
         return f"{self.episodes} finished episodes are safe" if self.episodes else "no episode is finished yet"
 
-    def last_extra(self) -> dict[str, Any]:
-        """What was kept beside the last episode; {} when there is none."""
+    def extras(self) -> list[dict[str, Any]]:
+        """What was kept beside each episode."""
         if not self.episodes:
-            return {}
+            return []
         with (self.path / layout.PLAIT_EPISODES).open("rb") as file:
-            return json.loads(file.read(self._extra_bytes).splitlines()[-1])
+            return [json.loads(line) for line in file.read(self._extra_bytes).splitlines()]
 
     @property
     def features(self) -> dict[str, Any]:

@@ -15,8 +15,11 @@ from gymnasium.envs.registration import load_env_creator
 from plait.config import unknown
 from plait.envs import opengl
 
-ALIASES = {"tabletop": "plait/Tabletop-v0"}
-ENTRY_POINTS = {"plait/Tabletop-v0": "plait.envs.tabletop.env:Tabletop"}
+ALIASES = {"tabletop": "plait/Tabletop-v0", "metaworld": "plait/MetaWorld-v0"}
+ENTRY_POINTS = {
+    "plait/Tabletop-v0": "plait.envs.tabletop.env:Tabletop",
+    "plait/MetaWorld-v0": "plait.envs.metaworld.env:MetaWorld",
+}
 
 for _id, _entry_point in ENTRY_POINTS.items():
     if _id not in gymnasium.registry:
@@ -25,7 +28,10 @@ for _id, _entry_point in ENTRY_POINTS.items():
 
 def environments() -> dict[str, str]:
     """Name -> one line, of the environments that come with plait."""
-    return {"tabletop": "pick, place, push, stack or recall one of four objects on a table (MuJoCo, built in)"}
+    return {
+        "tabletop": "pick, place, push, stack or recall one of four objects on a table (MuJoCo, built in)",
+        "metaworld": "the 50 tasks of Meta-World MT50, each told in one sentence (MuJoCo; needs plait[metaworld])",
+    }
 
 
 def make(env: str, **env_args: Any) -> gymnasium.Env:

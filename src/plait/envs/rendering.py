@@ -4,8 +4,11 @@
 # (MuJoCo's names come from a compiled module without stubs.)
 
 import atexit
+import os
 import weakref
 from collections.abc import Mapping
+from functools import cache
+from threading import get_ident
 from typing import Any
 
 import mujoco
@@ -29,8 +32,8 @@ def settings(quality: str) -> dict[str, Any]:
 class Renderer:
     """Draws any cameras at any sizes; its buffer grows when pictures need it.
 
-    An OpenGL context belongs to one process and one thread, and takes 20 MB and 40 ms to make: environments whose
-    models differ in numbers only (sizes, colours, places) share one.
+    What it holds of a model on the graphics card takes 2 to 40 MB and up to 0.2 s to make: environments whose models
+    differ in numbers only (sizes, colours, places) share one.
     """
 
     def __init__(self, model: mujoco.MjModel, quality: str = "fast") -> None:
@@ -50,24 +53,27 @@ class Renderer:
         chosen = settings(quality)
         for name, flag in EXPENSIVE.items():
             self._scene.flags[flag] = chosen[name]
-        model.vis.quality.offsamples = chosen["samples"]
         self._size = model.vis.global_.offheight, model.vis.global_.offwidth
-        self._gl = opengl.context(*self._size)
+        self._gl = _opengl(os.getpid(), get_ident())
+        before = model.vis.quality.shadowsize
+        model.vis.quality.offsamples = chosen["samples"]
+        model.vis.quality.shadowsize = before if chosen["shadows"] else 0  # a shadow map takes 64 MB
         try:
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except mujoco.FatalError as error:
             raise opengl.missing(error) from error
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        model.vis.quality.shadowsize = before
         self.close = weakref.finalize(self, _free, self._gl, self._context)
         self.close.atexit = False
-        atexit.register(self.close)  # after MuJoCo's own exit function was registered, so that this runs before it
+        atexit.register(self.close)  # runs before the OpenGL context is freed: that was registered earlier
 
     def render(self, model: mujoco.MjModel, data: mujoco.MjData, cameras: Mapping[str, Size]) -> Pictures:
         """Camera -> ``uint8 [height, width, 3]``, RGB. All are drawn side by side, so that they are read at once: on a
         graphics card shared by many processes, each reading costs more than the drawing.
         """
         self._gl.make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # others may have set theirs
         height, width = max(rows for rows, _ in cameras.values()), sum(columns for _, columns in cameras.values())
         self._make_room((height, width))
         everything, left, places = mujoco.mjtCatBit.mjCAT_ALL, 0, {}
@@ -90,7 +96,14 @@ class Renderer:
             mujoco.mjr_resizeOffscreen(self._size[1], self._size[0], self._context)
 
 
+@cache
+def _opengl(process: int, thread: int) -> Any:
+    """The OpenGL context of a thread, for all that it draws: another one takes 20 MB, and compiles its shaders anew."""
+    context = opengl.context(480, 640)
+    atexit.register(context.free)  # after MuJoCo's own exit function was registered, so that this runs before it
+    return context
+
+
 def _free(gl: Any, context: mujoco.MjrContext) -> None:
     gl.make_current()
     context.free()
-    gl.free()

@@ -25,7 +25,7 @@ class Episode:
     """A finished episode: what was asked, what was done, and how it ended.
 
     Attributes:
-        facts: what the environment says of it: family, split, target, first_named, touched, lifted, moved, phase.
+        facts: what the environment says of it, see ``worker.FACTS``.
         actions: float32 ``[steps, a]``, as executed: with the seed, all that is needed to see the episode again.
     """
 
@@ -38,7 +38,7 @@ class Episode:
 
     def row(self) -> dict[str, Any]:
         """The episode's entry in ``eval.json``."""
-        task = " ".join(filter(None, map(self.facts.get, ("family", "target")))) or self.instruction
+        task = " ".join(filter(None, map(self.facts.get, ("task_name", "family", "target")))) or self.instruction
         asked = {"episode": self.index, "seed": self.seed, "task": task, "instruction": self.instruction}
         return {**asked, "success": self.success, "steps": len(self.actions), **self.facts}
 

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import torch
 
+from plait.config import unknown
 from plait.control import Controller
 from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.encoders.tokenizer import Tokenizer
@@ -49,11 +50,11 @@ def embodiment(env: gymnasium.Env, assumed: Spec) -> Spec:
 
 
 def refuse_deaf(env: gymnasium.Env, scenes: Scenes) -> None:
-    """Raise a ValueError for other than normal instructions in a foreign environment: it would ignore the option."""
-    if scenes.instructions != "normal" and not hasattr(env.unwrapped, "embodiment"):
+    """Raise a ValueError for instructions that the environment does not know; a foreign one would ignore the option."""
+    known = getattr(env.unwrapped, "instructions", ("normal",))
+    if scenes.instructions not in known:
         raise ValueError(
-            f"instructions: {scenes.instructions!r} is not known to environment {scenes.env!r}, which has no "
-            "embodiment as plait's own have; evaluate it with 'normal'"
+            f"instructions: {scenes.instructions!r} is not known to environment {scenes.env!r}; choose one of {known}"
         )
 
 
@@ -70,17 +71,21 @@ def protocol(
     """Everything that the result depends on besides the weights, whose fingerprint is ``checkpoint``.
 
     Raises:
-        ValueError: the policy does not fit the environment, or that one knows no such instructions.
+        ValueError: the policy does not fit the environment, or that one knows no such instructions or cameras.
     """
     policy = controller.policy
     refuse_deaf(env, scenes)
     spec = embodiment(env, policy.spec)
+    for camera in scenes.blank:
+        if camera not in spec.cameras:
+            raise unknown("camera", camera, spec.cameras)
     refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
     return {
         "environment": scenes.env,
         "environment_id": env.spec.id if env.spec else None,
         "env_args": _arguments(env) | scenes.env_args,
         "instructions": scenes.instructions,
+        "blank": list(scenes.blank),
         "cameras": {camera: list(size) for camera, size in spec.cameras.items()},
         "policy_image_size": policy.config.image_size,
         "rendering": getattr(env.unwrapped, "rendering", None),

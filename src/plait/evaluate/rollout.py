@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ def evaluate(
     episodes: int = 200,
     seed: int = 0,
     instructions: str = "normal",
+    blank: Sequence[str] = (),
     execute: int | None = None,
     ensemble: float | None = None,
     slots: int = SLOTS,
@@ -58,8 +59,9 @@ def evaluate(
         policy: on the device it shall run on.
         env, env_args: ``"tabletop"`` or any gymnasium id with LeRobot's observation keys, and its arguments.
         seed: chooses the scenes; training never sees any of them (``evaluation_seed``).
-        instructions: ``"normal"``, ``"exchanged"`` (for another object of the same scene), ``"absent"``,
-            ``"paraphrase"`` or ``"unknown_words"``.
+        instructions: ``"normal"``, ``"exchanged"`` (for another object of the same scene, or for another task),
+            ``"absent"``, ``"paraphrase"`` or ``"unknown_words"``, as far as the environment knows them.
+        blank: cameras whose pictures are black.
         execute: control steps between two predictions; the policy's own value when omitted.
         ensemble: predict at every step and average what overlaps, with this decay of weights (``control.Ensemble``).
         slots, workers: environments that are stepped together, the policy's batch; and in how many processes, one per
@@ -74,12 +76,13 @@ def evaluate(
 
     Raises:
         ValueError: a number that is too small, or the policy does not fit the environment, one sentence per
-            difference; or it knows no such words; or another process evaluates into ``out``.
+            difference; or that one knows no such words or cameras; or another process evaluates into ``out``.
         FloatingPointError: the policy's actions are not finite.
         RuntimeError: an environment failed or a worker died.
     """
     refuse_small(episodes=(episodes, 1), seed=(seed, 0), slots=(slots, 1), workers=(workers, 1), videos=(videos, 0))
-    scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {}, instructions)
+    seeds = tuple(evaluation_seed(seed, i) for i in range(episodes))
+    scenes = Scenes(env, seeds, env_args or {}, instructions, tuple(blank))
     controller = Controller(policy, min(slots, episodes), execute, ensemble)
     with closing(scenes.make()) as probe:
         described = protocol(controller, scenes, probe, seed, checkpoint)
@@ -132,6 +135,7 @@ def report(episodes: list[Episode], protocol: dict[str, Any], wall_s: float, par
         "aggregated": {**summarise(rows), "wall_s": round(wall_s, 2)},
         "per_split": grouped(rows, "split"),
         "per_family": grouped(rows, "family"),
+        "per_tier": grouped(rows, "tier"),
         "per_task": grouped(rows, "task"),
         "protocol": protocol,
         "per_episode": rows,

@@ -11,27 +11,33 @@ import numpy as np
 
 from plait import envs
 from plait.config import from_dict
-from plait.data.keys import ACTION
+from plait.data.keys import ACTION, IMAGE_PREFIX
 from plait.evaluate.memory import Layout, attach
 from plait.processes import Channel
 
-FACTS = ("family", "split", "target", "first_named", "touched", "lifted", "moved", "phase")  # of ``info``, if there
+FACTS = (  # of ``info``, if there
+    *("family", "split", "target", "first_named", "touched", "lifted", "moved", "phase"),
+    *("task_name", "tier"),
+)
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Which episodes to run: one per seed, in environment ``env``, with one kind of instruction."""
+    """Which episodes to run: one per seed, in environment ``env``, with one kind of instruction; ``blank`` cameras are
+    black.
+    """
 
     env: str
     seeds: tuple[int, ...]
     env_args: dict[str, Any] = field(default_factory=dict)
     instructions: str = "normal"
+    blank: tuple[str, ...] = ()
 
     def make(self) -> gymnasium.Env:
         return envs.make(self.env, **self.env_args)
 
     def reset(self, env: gymnasium.Env, episode: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        return env.reset(seed=self.seeds[episode], options={"instruction": self.instructions})
+        return env.reset(seed=self.seeds[episode], options={"instruction": self.instructions, "number": episode})
 
 
 def advance(env: gymnasium.Env, actions: np.ndarray) -> tuple[dict[str, Any], bool, int, dict[str, Any]]:
@@ -89,7 +95,7 @@ class Slot:
 
     def _show(self, observation: dict[str, Any]) -> None:
         for name, array in self.observed.items():
-            array[...] = observation[name]
+            array[...] = 0 if name.removeprefix(IMAGE_PREFIX) in self.scenes.blank else observation[name]
 
     @contextmanager
     def _named(self) -> Iterator[None]:

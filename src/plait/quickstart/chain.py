@@ -167,7 +167,7 @@ def _recipe(steps: int | None, seed: int) -> Recipe:
 
 
 def _record(folder: Path, episodes: int, seed: int, workers: int) -> dict[str, Any]:
-    recording = record(ENV, folder / "dataset", episodes, ENV_ARGS, workers=workers, seed=seed)
+    recording = record(ENV, folder / "dataset", episodes, ENV_ARGS, workers=workers, seed=seed, cache=True)
     return {"episodes": recording.episodes, "frames": recording.frames}
 
 

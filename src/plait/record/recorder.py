@@ -1,8 +1,8 @@
 """Record demonstrations: worker processes run a scripted expert, one process appends its episodes in order.
 
 The dataset depends on the environment, its arguments, the seed and the noise alone: not on the number of workers, nor
-on how often the recording was interrupted. Scene ``i`` has a seed that is a pure function of (seed, i); scenes in which
-the expert fails are left out and further ones take their place.
+on how often the recording was interrupted. There is one demonstration per scene. Scene ``i`` has a seed that is a pure
+function of (seed, i); where the expert fails, the scene is tried again with another one, of (seed, i, attempt).
 """
 
 import json
@@ -26,7 +26,10 @@ from plait.versions import simulation_versions
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded: counts of the whole dataset; ``seconds``, ``new_frames`` and ``asked`` of this call."""
+    """What was recorded: counts of the whole dataset; ``seconds``, ``new_frames`` and ``asked`` of this call.
+
+    ``cache`` says what became of the image cache; "" when none was asked for.
+    """
 
     out: Path
     episodes: int
@@ -35,12 +38,14 @@ class Recording:
     seconds: float
     new_frames: int
     asked: int
+    cache: str = ""
 
     def __str__(self) -> str:
         rate = f", {self.new_frames / self.seconds:.0f} frames/s" if self.new_frames else ""
-        left_out = f"; in {self.failed} more scenes the expert failed" if self.failed else ""
+        left_out = f"; in {self.failed} more attempts the expert failed" if self.failed else ""
         asked = f" ({self.asked} were asked for)" if self.asked < self.episodes else ""
-        return f"{self.out}: {self.episodes} episodes{asked}, {self.frames} frames{rate}{left_out}"
+        cache = f"; {self.cache}" if self.cache else ""
+        return f"{self.out}: {self.episodes} episodes{asked}, {self.frames} frames{rate}{left_out}{cache}"
 
 
 def record(
@@ -52,6 +57,7 @@ def record(
     seed: int = 0,
     noise: float = 0.0,
     images: str = "auto",
+    cache: bool = False,
 ) -> Recording:
     """Record demonstrations of a scripted expert as a LeRobotDataset v3.0.
 
@@ -66,6 +72,8 @@ def record(
         seed: of the scenes.
         noise: of the expert's movements, in action units.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
+        cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
+            needs PNG.
 
     Raises:
         ValueError: a wrong argument, an environment without an expert, an expert that only fails, or a folder with
@@ -82,16 +90,24 @@ def record(
     arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "noise": noise, "images": images}
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
     _check_same(out, arguments)
-    with Team(workers, arguments) as team, locked(out):
-        writer = DatasetWriter(out, team.spec, images, {"arguments": arguments, "versions": simulation_versions()})
+    with Team(workers, arguments | {"cache": cache}) as team, locked(out):
+        provenance = {"arguments": arguments, "versions": simulation_versions()}
+        writer = DatasetWriter(out, team.spec, images, provenance, cache)
         before = writer.frames
         try:
             _write(team.episodes(_next_scene(writer), max(0, episodes - writer.episodes)), writer, episodes)
         except KeyboardInterrupt:
             message = f"interrupted; {writer.episodes} of {episodes} episodes are safe and the same command continues"
             raise KeyboardInterrupt(message) from None
-    failed, seconds = _next_scene(writer) - writer.episodes, time.perf_counter() - began
-    return Recording(out, writer.episodes, writer.frames, failed, seconds, writer.frames - before, episodes)
+    failed, seconds = sum(extra.get("failed", 0) for extra in writer.extras()), time.perf_counter() - began
+    counts = (writer.episodes, writer.frames, failed, seconds, writer.frames - before, episodes)
+    return Recording(out, *counts, _told(writer))
+
+
+def _told(writer: DatasetWriter) -> str:
+    if writer.cache is None:
+        return ""
+    return f"no image cache: {lost}; training decodes" if (lost := writer.cache.lost) else "images cached"
 
 
 def _write(groups: Iterable[list[EncodedEpisode]], writer: DatasetWriter, total: int) -> None:
@@ -105,8 +121,8 @@ def _write(groups: Iterable[list[EncodedEpisode]], writer: DatasetWriter, total:
 
 
 def _next_scene(writer: DatasetWriter) -> int:
-    """The first scene of which nothing is in the dataset; all before it were recorded, or their expert failed."""
-    return int(writer.last_extra().get("scene", -1)) + 1
+    """The first scene of which nothing is in the dataset."""
+    return int(writer.extras()[-1]["scene"]) + 1 if writer.episodes else 0
 
 
 def _check_same(out: Path, arguments: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The worker's side of recording: an environment whose expert shows scene after scene."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,20 @@ from plait.data.episode import Episode, encode, storage
 from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.processes import Channel
 
+SEEDS = 2**30  # seeds of recordings lie below, those of evaluations do not
+ATTEMPTS = 50  # at one scene, after which the expert is given up
+
+
+def scene_seed(seed: int, scene: int, attempt: int = 0) -> int:
+    """The seed of an attempt at a scene, in [0, 2**30): a pure function of the recording's seed and both numbers."""
+    return int(np.random.SeedSequence([seed, scene, attempt]).generate_state(1)[0]) % SEEDS
+
 
 def work(channel: Channel) -> None:
     """Told the recording's arguments, answer with the embodiment; then one episode for every scene that is asked for.
 
-    The message is empty for an episode in which the expert failed.
-
     Raises:
-        ValueError: the environment has no expert, or cannot be made.
+        ValueError: the environment has no expert, or cannot be made, or its expert fails again and again.
     """
     arguments = json.loads(channel.receive())
     env: Any = envs.make(arguments["env"], **arguments["env_args"]).unwrapped
@@ -27,17 +34,27 @@ def work(channel: Channel) -> None:
     kinds = storage(env.embodiment, arguments["images"])
     channel.send(json.dumps(to_dict(env.embodiment)).encode())
     while True:
-        scene = json.loads(channel.receive())
-        episode = demonstrate(env, scene, arguments["noise"])
-        channel.send(b"" if episode is None else encode(episode, env.embodiment, kinds).to_bytes())
+        episode = _scene(env, int(channel.receive()), arguments["seed"], arguments["noise"])
+        encode(episode, env.embodiment, kinds).send(channel, pixels=arguments["cache"])
 
 
-def demonstrate(env: Any, scene: dict[str, int], noise: float = 0.0) -> Episode | None:
-    """One whole episode of the environment's expert in the scene ``scene["seed"]``; None when it does not succeed.
+def _scene(env: Any, scene: int, seed: int, noise: float) -> Episode:
+    """The scene's demonstration; beside it are kept its number, its seed, and how often the expert failed before."""
+    for attempt in range(ATTEMPTS):
+        chosen = scene_seed(seed, scene, attempt)
+        episode = demonstrate(env, chosen, scene, noise)
+        if episode is not None:
+            return replace(episode, extra={"scene": scene, "seed": chosen, "failed": attempt})
+    raise ValueError(f"the expert failed in {ATTEMPTS} attempts at scene {scene}; less noise, or another environment")
 
-    ``scene`` is kept beside the episode.
+
+def demonstrate(env: Any, seed: int, number: int = 0, noise: float = 0.0) -> Episode | None:
+    """One whole episode of the environment's expert; None when it does not succeed.
+
+    Args:
+        number: the episode's, which decides the task where an environment has several.
     """
-    observation, info = env.reset(seed=scene["seed"])
+    observation, info = env.reset(seed=seed, options={"number": number})
     expert = env.expert(noise=noise)
     instruction, steps, actions = info["task"], [], []
     over = False
@@ -52,4 +69,4 @@ def demonstrate(env: Any, scene: dict[str, int], noise: float = 0.0) -> Episode 
     spec = env.embodiment
     images = {camera: np.stack([step[IMAGE_PREFIX + camera] for step in steps]) for camera in spec.cameras}
     state = np.stack([step[STATE] for step in steps]) if spec.state else None
-    return Episode(images, state, np.stack(actions), instruction, scene)
+    return Episode(images, state, np.stack(actions), instruction)

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from plait.config import unknown
+from plait.envs.interface import Result, clipped, instruction_option, observation_space, pixels
 from plait.envs.rendering import QUALITIES, settings
 from plait.envs.tabletop.experts import Expert
 from plait.envs.tabletop.instructions import LANGUAGES, sentences
@@ -17,7 +18,6 @@ from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, MIXED, sample, succeed
 from plait.envs.tabletop.vocabulary import COMBINATIONS, VOCABULARIES
 from plait.spec import Spec
 
-Result = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
 INSTRUCTIONS = ("normal", "exchanged", "absent", "paraphrase", "unknown_words")
 CAMERAS = ("front", "wrist")
 VIDEO_SIZE = (480, 640)  # (height, width)
@@ -35,6 +35,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": int(RATE)}  # noqa: RUF012
+    instructions = INSTRUCTIONS
 
     def __init__(
         self,
@@ -79,9 +80,9 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if not isinstance(flash, int) or flash < 1:
             raise ValueError(f"flash: {flash!r} is not a number of control steps; at least 1")
         self.render_mode, self._flash = render_mode, flash
-        self.embodiment = _embodiment(cameras, _pixels(size))
+        self.embodiment = _embodiment(cameras, pixels(size))
         self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
-        self.observation_space = _observation_space(self.embodiment)
+        self.observation_space = observation_space(self.embodiment)
         self._families = MIXED if family == "mixed" else (family,)
         self._vocabulary = VOCABULARIES[vocabulary]
         self._combinations, self._language, self._quality = combinations, language, quality
@@ -106,13 +107,13 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Args:
             options: ``{"instruction": ...}``: ``"normal"``; ``"exchanged"``, about another object of the scene;
                 ``"absent"``, no words, the goal of ``"normal"``; ``"paraphrase"`` or ``"unknown_words"``, the goal of
-                ``"normal"`` in sentences that training never has.
+                ``"normal"`` in sentences that training never has. ``"number"``, the episode's, changes nothing.
 
         Raises:
             ValueError: an unknown option.
         """
         super().reset(seed=seed)
-        instruction = _instruction_option(options or {})
+        instruction = instruction_option(options or {}, self.instructions)
         self._task = sample(self.np_random, self._families, self._vocabulary, self._combinations)
         chance, self._expert_seed = self.np_random.random(), int(self.np_random.integers(2**31))
         self._goal = self._task.exchanged if instruction == "exchanged" else self._task.goal
@@ -136,11 +137,8 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Raises:
             ValueError: another shape, or a number that is not finite.
         """
-        actions = np.asarray(actions, np.float64)
-        if actions.ndim != 2 or actions.shape[1] != 7 or not np.isfinite(actions).all():
-            raise ValueError(f"actions of shape {actions.shape}: expected k times 7 finite numbers, each in [-1, 1]")
         executed = 0
-        for action in np.clip(actions, -1.0, 1.0):
+        for action in clipped(actions, 7):
             self._scene.step(STILL if self._scene.lit else action)
             self._watch()
             executed += 1
@@ -217,23 +215,6 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         }
 
 
-def _instruction_option(options: dict[str, Any]) -> str:
-    for key in options:
-        if key != "instruction":
-            raise unknown("reset option", key, ["instruction"])
-    instruction = options.get("instruction", "normal")
-    if instruction not in INSTRUCTIONS:
-        raise unknown("instruction", instruction, INSTRUCTIONS)
-    return instruction
-
-
-def _pixels(size: int | Sequence[int]) -> tuple[int, int]:
-    pixels = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pixels) != 2 or not all(isinstance(length, (int, np.integer)) and 0 < length <= 4096 for length in pixels):
-        raise ValueError(f"size: {size!r} pixels; give one whole number or (height, width), each from 1 to 4096")
-    return pixels
-
-
 def _embodiment(cameras: tuple[str, ...], size: tuple[int, int]) -> Spec:
     return Spec(
         cameras={camera: size for camera in cameras},
@@ -248,11 +229,3 @@ def _embodiment(cameras: tuple[str, ...], size: tuple[int, int]) -> Spec:
         gripper="positive_closes",
         rate=RATE,
     )
-
-
-def _observation_space(spec: Spec) -> spaces.Dict:
-    images = {
-        f"observation.images.{name}": spaces.Box(0, 255, (*size, 3), np.uint8) for name, size in spec.cameras.items()
-    }
-    state = spaces.Box(-np.inf, np.inf, (len(spec.state),), np.float32)
-    return spaces.Dict({**images, "observation.state": state})
