@@ -43,7 +43,6 @@ VARIANTS = {
     "base": variant(),
     "state in FiLM's condition too": variant(fusion=FilmConfig(conditions=(INSTRUCTION, STATE))),
     "no keyframe head": variant(keyframe=None),
-    "a keyframe head that fades": variant(keyframe=KeyframeConfig(fades=True)),
     "no keyframe head, state in the condition": variant(
         keyframe=None, fusion=FilmConfig(conditions=(INSTRUCTION, STATE))
     ),

@@ -1,5 +1,6 @@
 """The command line: what it shows, what it takes, and one sentence for whatever is wrong."""
 
+import json
 import os
 import signal
 import subprocess
@@ -186,8 +187,10 @@ def test_training_ends_with_the_command_that_judges_it(
 ) -> None:
     run = checkpoint.save(small_policy(), tmp_path / "a run", {"dataset": {"recorded": recorded}})
     monkeypatch.setattr("plait.train.policy.train", lambda *_: run)
+    rates = [{"step": step, "samples_per_s": 100.0 * step, "data_wait": 0.01} for step in (1, 2, 9)]
+    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rates, {"step": 10, "loss": 0.1}]))
     shown = told(capsys, "train", "tabletop-pick", "--dataset", "my data", "--out", str(run), code=0)
-    assert advice.format(run=run) in shown
+    assert "is finished (1750 steps, 200 samples/s, data wait 1.0%); " + advice.format(run=run) in shown
 
 
 @pytest.mark.parametrize(

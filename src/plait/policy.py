@@ -174,17 +174,15 @@ class Policy(nn.Module):
         fused = self.fuse(batch.inputs)
         tokens = self.remember(fused, batch.inputs)
         action = self.normalise_action.normalise(batch.action)
-        parts = {"action": self.head.loss(tokens, action, batch.action_mask), **fused.losses}
+        error = self.head.loss(tokens, action, batch.action_mask)
+        parts = {"action": _weighted(error, batch.action_mask, batch.action_valid), **fused.losses}
         total = torch.stack(list(parts.values())).sum()
         if self.keyframe is not None and batch.keyframe is not None and batch.keyframe_mask is not None:
-            parts["keyframe"] = self.keyframe.loss(tokens, batch.keyframe, batch.keyframe_mask)
+            error = self.keyframe.loss(tokens, batch.keyframe, batch.keyframe_mask)
+            known = batch.keyframe_mask[:, : self.keyframe.ahead]
+            parts["keyframe"] = _weighted(error, known, batch.keyframe_valid)
             total = total + self.keyframe.weight * parts["keyframe"]
         return {"loss": total, **parts}
-
-    def progress(self, share: float) -> None:
-        """This share of the training is over; the auxiliary loss may fade with it."""
-        if self.keyframe is not None:
-            self.keyframe.progress(share)
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
@@ -305,6 +303,15 @@ class Action:
 
 def _flags(value: Any, rows: int) -> Tensor:
     return torch.ones(rows, dtype=torch.bool) if value is None else torch.as_tensor(value, dtype=torch.bool)
+
+
+def _weighted(
+    mean: Float[Tensor, ""], mask: Bool[Tensor, "b n"], valid: Float[Tensor, " k"] | None
+) -> Float[Tensor, ""]:
+    """One process's mean over the valid entries of its rows, so that the mean over the processes is that of the whole
+    batch: who has more of them counts more. ``valid``: of each column, the average over the processes.
+    """
+    return mean if valid is None else mean * (mask.sum() / valid[: mask.shape[1]].sum().clamp(min=1e-6))
 
 
 def _normaliser(statistics: Statistics | None, feature: str, entries: int) -> Normaliser:

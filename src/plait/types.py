@@ -127,6 +127,8 @@ class Batch:
         keyframe: float ``[b, k, 3]``, the hand's position at the gripper's next k changes; None where the dataset does
             not tell.
         keyframe_mask: bool ``[b, k]``, False where not so many follow.
+        action_valid, keyframe_valid: of a batch that is spread over several processes, how often each column of the
+            mask is True per process, on average; None in one process.
     """
 
     inputs: Inputs
@@ -134,6 +136,8 @@ class Batch:
     action_mask: Bool[Tensor, "b horizon"]
     keyframe: Float[Tensor, "b k 3"] | None = None
     keyframe_mask: Bool[Tensor, "b k"] | None = None
+    action_valid: Float[Tensor, " horizon"] | None = None
+    keyframe_valid: Float[Tensor, " k"] | None = None
 
     def __len__(self) -> int:
         return len(self.action)

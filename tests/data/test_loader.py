@@ -7,6 +7,7 @@ import torch
 from plait.data.augment import Augment
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader, held_out
+from plait.data.world import World
 from plait.spec import Spec
 from plait.types import Batch, Inputs, Observation
 
@@ -50,6 +51,27 @@ def test_a_batch_is_a_function_of_seed_and_step(dataset: Dataset):
     assert all(equal(other.batch(step), expected[step]) for step in (7, 0, 7, 3))
     assert not equal(loader(dataset, augment=Augment(), seed=1).batch(0), expected[0])
     assert all(equal(a, b) for a, b in zip(other.stream(2, 9), expected[2:], strict=True))
+
+
+def test_processes_share_every_batch_row_by_row(dataset: Dataset):
+    changes = {"batch_size": 6, "augment": Augment(shift=2), "moments": 2}
+    whole, parts = loader(dataset, **changes), [loader(dataset, world=World(rank, 2), **changes) for rank in range(2)]
+    for step in range(6):
+        batch, shared = whole.batch(step), [part.batch(step) for part in parts]
+        for camera, images in batch.inputs.images.items():
+            assert torch.equal(torch.cat([part.inputs.images[camera] for part in shared]), images)
+        assert torch.equal(torch.cat([part.action for part in shared]), batch.action)
+        assert batch.action_valid is None and batch.keyframe_valid is None and batch.keyframe_mask is not None
+        for part in shared:
+            assert torch.equal(2 * part.action_valid, batch.action_mask.sum(0))
+            assert torch.equal(2 * part.keyframe_valid, batch.keyframe_mask.sum(0))
+
+
+def test_processes_validate_every_frame_once(dataset: Dataset):
+    parts = [list(loader(dataset, world=World(rank, 3), batch_size=3).validation()) for rank in range(3)]
+    states = [state for part in parts for batch in part for state in batch.inputs.state[:, 0].tolist()]
+    assert sorted(states) == list(range(LENGTHS[loader(dataset).held_out[0]]))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_rows_belong_together(dataset: Dataset):
@@ -105,6 +127,17 @@ def test_every_phase_of_a_window_comes_as_often_as_it_falls(dataset: Dataset):
 def test_the_cache_changes_no_batch(dataset: Dataset):
     cached, plain = (loader(dataset, augment=Augment(), size=(8, 8), cache=use) for use in (True, False))
     assert all(equal(cached.batch(step), plain.batch(step)) for step in range(4))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_images_that_do_not_fit_on_a_gpu_change_no_batch(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
+    there, device = loader(dataset, augment=Augment()), torch.device("cuda")
+    assert there.reside(device)
+    monkeypatch.setattr("plait.data.cache.Images.reside", lambda self, device: False)
+    follows = loader(dataset, augment=Augment())
+    assert not follows.reside(device)
+    for resident, pinned in zip(there.stream(0, 9), follows.stream(0, 9), strict=True):
+        assert pinned.inputs.images["front"].is_cuda and pinned.inputs.words.is_cuda and equal(resident, pinned)
 
 
 def test_held_out_episodes_are_whole_and_never_trained_on(dataset: Dataset):

@@ -28,14 +28,3 @@ def test_only_the_next_one_on_request() -> None:
     assert head.loss(tokens, both, torch.ones(2, 2, dtype=torch.bool)) == 0
     with pytest.raises(ValueError, match="ahead: 3 is not between 1 and 2"):
         KeyframeConfig(ahead=3)
-
-
-def test_it_fades_on_request() -> None:
-    for fades, weights in ((False, [2.0, 2.0]), (True, [2.0, 0.5])):
-        head = KeyframeConfig(weight=2.0, fades=fades).build(Shape(3, 8), Normaliser.identity(3))
-        seen = []
-        for share in (0.0, 0.75):
-            head.progress(share)
-            seen.append(head.weight.item())
-        assert seen == weights
-        assert "weight" not in head.state_dict()  # it follows from the step

@@ -10,7 +10,6 @@ import torch
 import plait
 from plait.files import locked
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
-from plait.policy import Policy
 from plait.recipes import RECIPES
 from plait.train.policy import train
 
@@ -33,7 +32,7 @@ def test_a_policy_with_memory_trains_and_resumes_exactly(tmp_path: Path, memory:
 
 def test_the_moments_of_a_window_are_execute_steps_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, dataset, sources = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d"), []
-    monkeypatch.setattr("plait.train.policy.fit", lambda model, source, config, run: sources.append(source))
+    monkeypatch.setattr("plait.train.policy.fit", lambda model, source, *_: sources.append(source))
     policy, config = replace(recipe.policy, image_size=16, execute=3), replace(recipe.train, batch_size=8)
     for memory in (None, RecurrentConfig(steps=5)):
         train(replace(policy, memory=memory), config, dataset, tmp_path / str(memory is None))
@@ -64,11 +63,3 @@ def test_a_finished_run_that_is_damaged_is_not_finished(tmp_path: Path, name: st
     (run / "checkpoints/00000002" / name).unlink()
     with pytest.raises(ValueError, match=r"00000002 is damaged .*; delete it to go on from the one before"):
         train(policy, config, dataset, run)
-
-
-def test_the_policy_is_told_how_far_its_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, dataset, told = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d"), []
-    monkeypatch.setattr(Policy, "progress", lambda self, share: told.append(share))
-    config = replace(recipe.train, steps=4, batch_size=8, warmup_steps=1)
-    train(replace(recipe.policy, image_size=16), config, dataset, tmp_path / "run")
-    assert told == [0.0, 0.25, 0.5, 0.75]

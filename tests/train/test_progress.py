@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from plait.train.progress import Meter, Screen
+from plait.train.progress import Meter, Screen, speed
 
 
 def test_waiting_for_data_is_told_from_working() -> None:
@@ -25,6 +25,23 @@ def test_waiting_for_data_is_told_from_working() -> None:
     assert dict(meter.rates())["samples_per_s"] == 0
 
 
+def test_samples_are_those_of_all_processes_and_mfu_is_that_of_each_gpu() -> None:
+    def batches() -> Iterator[list[int]]:
+        for _ in range(3):
+            time.sleep(0.01)
+            yield [0] * 8
+
+    meter = Meter(processes=4, ideal=1e-4)  # a GPU at its peak would do 10,000 samples a second
+    for _ in meter.watch(batches()):
+        pass
+    rates = dict(meter.rates())
+    assert 1000 < rates["samples_per_s"] < 3200
+    assert rates["mfu"] == pytest.approx(rates["samples_per_s"] / 4 / 10_000)
+    assert speed({"samples_per_s": 25_000.0, "data_wait": 0.001, "mfu": 0.25}) == (
+        "25,000 samples/s, data wait 0.1%, MFU 25.0%"
+    )
+
+
 def test_without_a_terminal_one_line_per_tenth(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,7 +52,7 @@ def test_without_a_terminal_one_line_per_tenth(
             screen.show({"step": step, "loss": 0.5, "samples_per_s": 1234.0, "data_wait": 0.25})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "train: continuing after step 40 of 100"
-    speed = "loss 0.5000  1,234 samples/s  data wait 25%"
+    speed = "loss 0.5000  1,234 samples/s, data wait 25.0%"
     assert lines[1:] == [f"train: {step} of 100 steps  {speed}" for step in (50, 60, 70)]
 
 

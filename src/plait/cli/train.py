@@ -2,6 +2,8 @@
 
 import shlex
 from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import tyro
@@ -39,6 +41,7 @@ class Train(Verb):
 
     def run(self) -> None:
         from plait import checkpoint
+        from plait.train.distributed import launched
         from plait.train.policy import train
         from plait.train.run import saved
 
@@ -48,10 +51,24 @@ class Train(Verb):
         except KeyboardInterrupt as interruption:
             message = f"interrupted; {saved(out)} and the same command goes on from there"
             raise KeyboardInterrupt(str(interruption) or message) from None
+        if not launched().leads:
+            return
         how = ["plait", "eval", str(run)]
         if "env" not in checkpoint.provenance(run)["dataset"]["recorded"]:  # in no environment that plait knows
             how += ["--dataset", self.dataset]
-        print(f"{run} is finished ({self.recipe.train.steps} steps); {shlex.join(how)} tells how good it is")
+        done = f"{self.recipe.train.steps} steps{_typical_speed(run)}"
+        print(f"{run} is finished ({done}); {shlex.join(how)} tells how good it is")
+
+
+def _typical_speed(run: Path) -> str:
+    """The medians of what the log says about it; nothing where it says nothing."""
+    from plait.train.progress import speed
+    from plait.train.tracker import read_log
+
+    rows = read_log(run)
+    columns = {name: [row[name] for row in rows if name in row] for name in ("samples_per_s", "data_wait", "mfu")}
+    medians = {name: median(values) for name, values in columns.items() if values}
+    return f", {speed(medians)}" if medians else ""
 
 
 def _pick_recipe(arguments: list[str], names: list[str]) -> tuple[str, list[str]]:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
+from plait.data.world import ALONE, World
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -26,16 +28,24 @@ class Augment:
     contrast: float = 0.1
     saturation: float = 0.1
 
-    def __call__(self, images: UInt8[Tensor, "b h w 3"], generator: Generator) -> UInt8[Tensor, "b h w 3"]:
-        """Augmented copies. ``generator`` lives on the CPU, so that every device sees the same draws."""
-        b, device = len(images), images.device
+    def __call__(
+        self, images: UInt8[Tensor, "b h w 3"], generator: Generator, world: World = ALONE
+    ) -> UInt8[Tensor, "b h w 3"]:
+        """Augmented copies.
+
+        Args:
+            images: those of this process, of a batch that is spread over ``world``.
+            generator: lives on the CPU and draws for the whole batch, so that neither the device nor the number of
+                processes changes what an image gets.
+        """
+        whole, device = world.size * len(images), images.device
         if self.shift:
-            offset = torch.randint(-self.shift, self.shift + 1, (b, 2), generator=generator)
-            images = shift(images, offset.to(device))
+            offset = torch.randint(-self.shift, self.shift + 1, (whole, 2), generator=generator)
+            images = shift(images, world.part(offset).to(device))
         if self.brightness or self.contrast or self.saturation:
             spread = torch.tensor([self.brightness, self.contrast, self.saturation])
-            factors = (torch.rand(b, 3, generator=generator) * 2 - 1) * spread
-            images = jitter(images, factors.to(device))
+            factors = (torch.rand(whole, 3, generator=generator) * 2 - 1) * spread
+            images = jitter(images, world.part(factors).to(device))
         return images
 
 

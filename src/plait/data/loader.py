@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -17,6 +17,7 @@ from plait.data.cache import Images
 from plait.data.lerobot import Dataset
 from plait.data.streams import AUGMENTATION, ORDER, stream_seed
 from plait.data.targets import keyframe_targets
+from plait.data.world import ALONE, World
 from plait.types import Batch, Inputs, Observation
 
 
@@ -37,6 +38,7 @@ class Loader:
         moments: what the policy sees of each sample: the frame itself and those 1, 2, ... times ``stride`` before it,
             from its episode alone. ``Inputs.window`` tells which there are; the first frame stands in for the others.
         stride: frames between two moments.
+        world: which of several processes this one is; each gets its own rows of every batch.
 
     Raises:
         ValueError: sizes that make no sense.
@@ -56,6 +58,7 @@ class Loader:
         prefetch: int = 4,
         moments: int = 1,
         stride: int = 1,
+        world: World = ALONE,
     ) -> None:
         if min(horizon, batch_size, *size, moments, stride) < 1:
             numbers = f"horizon {horizon}, batch_size {batch_size}, size {size}, moments {moments}, stride {stride}"
@@ -63,7 +66,7 @@ class Loader:
         self.cameras = list(dataset.spec.cameras)
         self.dataset, self.prepare, self.horizon, self.batch_size = dataset, prepare, horizon, batch_size
         self.seed, self.augment, self.prefetch = seed, augment, prefetch
-        self.moments, self.stride = moments, stride
+        self.moments, self.stride, self.world = moments, stride, world
         self.images = Images(dataset, self.cameras, size, cache)
         self.held_out = held_out(len(dataset.episodes), validation)
         self._starts = torch.tensor([row.start for row in dataset.episodes])[dataset.episode_index]
@@ -75,23 +78,27 @@ class Loader:
         self._orders: dict[int, np.ndarray] = {}
 
     def reside(self, device: torch.device) -> bool:
-        """Move everything to ``device`` if it fits, so that batches are gathered and augmented there.
+        """Prepare batches on a GPU, to which everything moves now if it fits. If not, the images follow batch by batch,
+        from pinned memory.
 
-        The batches stay the same; whether they are there now is returned.
+        The batches stay the same; whether the images are there now is returned.
         """
-        if not self.images.reside(device):
+        if device.type != "cuda":
             return False
         for name in ("_state", "_action", "_ends", "_keyframe", "_keyframe_mask"):
             if (column := getattr(self, name)) is not None:
                 setattr(self, name, column.to(device))
-        return True
+        return self.images.reside(device)
 
     def batch(self, step: int) -> Batch:
-        """The ``step``-th batch: ``batch_size`` rows, the same at every call and in every process."""
-        return self._load(self.indices(step), torch.Generator().manual_seed(stream_seed(self.seed, AUGMENTATION, step)))
+        """The ``step``-th batch, or this process's rows of it: the same at every call."""
+        indices, generator = self.indices(step), torch.Generator()
+        generator.manual_seed(stream_seed(self.seed, AUGMENTATION, step))
+        batch = self._load(self.world.part(indices), generator)
+        return batch if self.world.size == 1 else replace(batch, **self._valid(indices))
 
     def indices(self, step: int) -> np.ndarray:
-        """Which frames the ``step``-th batch holds."""
+        """Which frames the ``step``-th batch holds, those of all processes together."""
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, places = positions // len(self.frames), positions % len(self.frames)
         orders = {epoch: self._order(epoch) for epoch in np.unique(epochs).tolist()}
@@ -115,18 +122,21 @@ class Loader:
             thread.join()
 
     def validation(self) -> Iterator[Batch]:
-        """The held-out episodes, every frame once, in order, without augmentation."""
-        for start in range(0, len(self.validation_frames), self.batch_size):
+        """The held-out episodes, every frame once, in order, without augmentation; each batch in one process."""
+        first, every = (number * self.batch_size for number in (self.world.rank, self.world.size))
+        for start in range(first, len(self.validation_frames), every):
             yield self._load(self.validation_frames[start : start + self.batch_size], None)
 
     def _produce(self, ready: queue.Queue[Any], abandoned: threading.Event, steps: range) -> None:
-        beside = torch.cuda.Stream(self._action.device) if self._action.is_cuda else None
+        device = self._action.device
+        beside = torch.cuda.Stream(device) if device.type == "cuda" else None
         if beside:
-            beside.wait_stream(torch.cuda.current_stream())  # the data may still be on its way
+            beside.wait_stream(torch.cuda.current_stream(device))  # the data may still be on its way
         for step in steps:
             try:
                 with torch.cuda.stream(beside):
-                    item = self.batch(step), beside.record_event() if beside else None
+                    batch = self.batch(step).to(device, non_blocking=True)
+                    item = batch, beside.record_event() if beside else None
             except Exception as error:  # raised again where the batch is wanted
                 item = error
             while not abandoned.is_set():
@@ -153,16 +163,28 @@ class Loader:
         action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
         return Batch(inputs, action, mask, keyframe, known)
 
+    def _valid(self, indices: np.ndarray) -> dict[str, Tensor | None]:
+        """How often the columns of a whole batch's masks are True per process."""
+        rows = torch.from_numpy(indices).to(self._action.device)
+        _, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
+        known = None if self._keyframe_mask is None else self._keyframe_mask[rows].sum(0) / self.world.size
+        return {"action_valid": mask.sum(0) / self.world.size, "keyframe_valid": known}
+
     def _inputs(self, samples: Int[Tensor, " b"], generator: torch.Generator | None) -> Inputs:
         """What the policy sees at each sample's moments, in one row per moment."""
         frames, window = windows(samples, self._starts[samples], self.moments, self.stride)
-        images = {camera: self.images.read(camera, frames) for camera in self.cameras}
+        images = {camera: self._moved(self.images.read(camera, frames)) for camera in self.cameras}
         if self.augment and generator is not None:
-            images = {camera: self.augment(pixels, generator) for camera, pixels in images.items()}
+            images = {camera: self.augment(pixels, generator, self.world) for camera, pixels in images.items()}
         words = [self.dataset.tasks[task] for task in self.dataset.task_index[frames].tolist()]
         state = None if self._state is None else self._state[frames.to(self._state.device)]
         inputs = self.prepare(Observation(images, state, words))
         return inputs if self.moments == 1 else replace(inputs, window=window)
+
+    def _moved(self, images: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "n h w 3"]:
+        """Where batches are prepared; nothing waits for the copy from pinned memory."""
+        device = self._action.device
+        return images if images.device == device else images.pin_memory().to(device, non_blocking=True)
 
 
 def windows(

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
+from plait.nn.flops import flops
 from plait.types import Shape, Tokens
 
 WARM_UP, FEWEST, MOST = 3, 20, 200  # calls
@@ -53,13 +52,6 @@ def measure(module: nn.Module, call: Callable[[], Any], device: torch.device) ->
 
 def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def flops(call: Callable[[], Any]) -> int:
-    """Counted with plain attention: the fused kernels of a CPU are not known to the counter. The sum is the same."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def timed(call: Callable[[], Any], device: torch.device) -> list[float]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -18,27 +17,25 @@ from plait.types import Shape, Tokens
 class KeyframeConfig:
     """A keyframe is where the gripper changes (James & Davison, https://arxiv.org/abs/2105.14829).
 
-    The target comes from the demonstrations alone: the recorded pose at that moment.
+    The target comes from the demonstrations alone: the recorded pose at that moment. This loss makes short trainings
+    much better and long ones worse (benchmarks/results, composition).
 
     Attributes:
         weight: of this loss beside the action's.
         hidden: width of the hidden layer.
         ahead: how many of the next keyframes are predicted.
-        fades: the weight falls linearly to zero over the training. The loss speeds up the beginning; in a long training
-            it holds back the end (benchmarks/results, composition).
     """
 
     weight: float = 1.0
     hidden: int = 128
     ahead: int = KEYFRAMES
-    fades: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.ahead <= KEYFRAMES:
             raise ValueError(f"keyframe.ahead: {self.ahead} is not between 1 and {KEYFRAMES}")
 
     def build(self, shape: Shape, normalise: Normaliser) -> "KeyframeHead":
-        return KeyframeHead(shape, normalise, self.weight, self.hidden, self.ahead, self.fades)
+        return KeyframeHead(shape, normalise, self.weight, self.hidden, self.ahead)
 
 
 class KeyframeHead(nn.Module):
@@ -48,8 +45,6 @@ class KeyframeHead(nn.Module):
         normalise: of the hand's x, y, z.
     """
 
-    weight: Tensor
-
     def __init__(
         self,
         shape: Shape,
@@ -57,21 +52,14 @@ class KeyframeHead(nn.Module):
         weight: float = 1.0,
         hidden: int = 128,
         ahead: int = 2,
-        fades: bool = False,
     ):
         super().__init__()
-        self.normalise, self.ahead, self.full_weight, self.fades = normalise, ahead, weight, fades
-        self.register_buffer("weight", torch.tensor(weight), persistent=False)  # a recorded update reads it there
+        self.normalise, self.weight, self.ahead = normalise, weight, ahead
         self.layers = perceptron(shape.n * shape.dim, hidden, 1, 3 * ahead)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b ahead 3"]:
         """The positions in the units of the state."""
         return self.normalise.denormalise(self._normalised(tokens))
-
-    def progress(self, share: float) -> None:
-        """This share of the training is over."""
-        if self.fades:
-            self.weight.fill_(self.full_weight * (1 - share))
 
     def loss(self, tokens: Tokens, position: Float[Tensor, "b k 3"], known: Bool[Tensor, "b k"]) -> Float[Tensor, ""]:
         """The mean absolute error, in normalised units, over the keyframes that are known."""

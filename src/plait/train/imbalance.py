@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from plait.data.world import ALONE, World
 from plait.policy import Policy
 from plait.spec import INSTRUCTION, STATE, camera_modality, group_modality
 from plait.train.config import TrainConfig
+from plait.train.distributed import total
 from plait.train.modulation import balanced
 from plait.types import Batch, Inputs, Tokens
 
@@ -22,14 +24,17 @@ FLOOR = 0.01  # of the loss: a smaller rise tells nothing, and must not make a r
 
 
 def watch(
-    state: "TrainState", batch: Any, config: TrainConfig, autocast: torch.autocast
+    state: "TrainState", batch: Any, config: TrainConfig, autocast: torch.autocast, world: World = ALONE
 ) -> Iterator[tuple[str, float]]:
     """Measure on the batch of the last step; with modulation, also decide what is held back until the next time.
+
+    Several processes measure on their parts of the batch and go by the mean.
 
     Raises:
         ValueError: the model is no policy of several modalities.
     """
-    measured = dict(measure(balanced(state.model), batch, autocast))
+    own = dict(measure(balanced(state.model), batch, autocast))
+    measured = {name: share / world.size for name, share in zip(own, total(list(own.values()), world), strict=True)}
     yield from measured.items()
     if config.modulation.strength:
         shares = {name.removeprefix(PREDICTION): share for name, share in measured.items() if PREDICTION in name}

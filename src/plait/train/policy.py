@@ -1,6 +1,7 @@
 """From a dataset to a trained policy: what ``plait train`` does."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from plait import checkpoint
 from plait.config import to_dict
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
+from plait.data.world import World
 from plait.encoders.tokenizer import Tokenizer
 from plait.files import locked, room
 from plait.nn.device import current, pick_device
 from plait.policy import PolicyConfig
 from plait.train.config import TrainConfig
+from plait.train.distributed import first, joined
 from plait.train.dropout import ModalityDropout
 from plait.train.initialise import initialise
 from plait.train.loop import Source, fit
@@ -29,6 +32,8 @@ def train(
     init: Path | str | None = None,
 ) -> Path:
     """Train a policy on a dataset; the same call on the same folder continues where it stopped.
+
+    In processes that torchrun has started, all train it together.
 
     Args:
         policy: what to train.
@@ -45,20 +50,39 @@ def train(
             the message says what to change.
         OSError: the disk is full; checkpoints that were written are complete.
         KeyboardInterrupt: interrupted, after a checkpoint was written.
+        SystemExit: in a process that torchrun has started beside others, of which another one tells what is wrong.
     """
-    data, out = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset), Path(out)
-    torch.manual_seed(config.seed)
-    model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
-    if init is not None and not checkpoints(out):
-        print(initialise(model, checkpoint.load(init)), file=sys.stderr)
-    with locked(out), room(out, lambda: saved(out)):
-        run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
-        if run.step() < config.steps:
-            with current(pick_device(config.device)):
-                fit(model, _source(data, model, config), config, run)
-        else:
-            _check_whole(run.checkpoints()[-1])
+    with joined(config.device) as world:
+        check_shared(config, world)
+        data, out = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset), Path(out)
+        torch.manual_seed(config.seed)
+        model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
+        if init is not None and not checkpoints(out):
+            print(initialise(model, checkpoint.load(init)), file=sys.stderr)
+        with locked(out) if world.leads else nullcontext(), room(out, lambda: saved(out)):
+            with first(world):
+                run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
+            if run.step() < config.steps:
+                with current(pick_device(config.device)):
+                    fit(model, _source(data, model, config, world), config, run, world)
+            else:
+                _check_whole(run.checkpoints()[-1])
     return out
+
+
+def check_shared(config: TrainConfig, world: World) -> None:
+    """Refuse what several processes cannot share."""
+    rows, size = config.batch_size, world.size
+    if rows % size:
+        raise ValueError(
+            f"train.batch_size = {rows}: it is that of all {size} processes together and must be a multiple of "
+            f"{size}; say --train.batch-size {max(1, rows // size) * size}."
+        )
+    if size > 1 and config.modulation.noise:
+        raise ValueError(
+            f"train.modulation.noise = True: each of the {size} processes would draw its own; train in one process, "
+            "or say --train.modulation.no-noise."
+        )
 
 
 def _check_whole(newest: Path) -> None:
@@ -68,18 +92,19 @@ def _check_whole(newest: Path) -> None:
         raise damaged(newest, error) from error
 
 
-def _source(data: Dataset, model: Any, config: TrainConfig) -> Source:
+def _source(data: Dataset, model: Any, config: TrainConfig, world: World) -> Source:
     size = (model.config.image_size, model.config.image_size)
     numbers = {"seed": config.seed, "augment": config.augment, "validation": config.val_fraction}
-    numbers |= {"moments": model.moments, "stride": model.config.execute}
-    loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
+    numbers |= {"moments": model.moments, "stride": model.config.execute, "world": world}
+    with first(world):  # it decodes the images, once
+        loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
     if config.batch_size > len(loader.frames):
         raise ValueError(
             f"train.batch_size = {config.batch_size}: it must be at most the frames that are trained on, "
             f"here {len(loader.frames)}; say --train.batch-size {len(loader.frames)} or less."
         )
     loader.reside(pick_device(config.device))
-    return ModalityDropout(loader, config.modality_dropout, config.seed) if config.modality_dropout else loader
+    return ModalityDropout(loader, config.modality_dropout, config.seed, world) if config.modality_dropout else loader
 
 
 def _made_with(policy: PolicyConfig, config: TrainConfig, data: Dataset, init: Path | str | None) -> dict[str, Any]:

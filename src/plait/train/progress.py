@@ -17,11 +17,17 @@ class Meter:
 
     A GPU works behind the program that feeds it, here at most ``BEHIND`` batches; catching up to that is counted as
     work, so that only time in which the GPU may stand still counts as waiting.
+
+    Args:
+        device: of the model.
+        processes: that train together, each on as many samples as this one.
+        ideal: seconds that one sample would take at the peak of one GPU, where they are known.
     """
 
     BEHIND = 2
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, processes: int = 1, ideal: float | None = None) -> None:
+        self.processes, self.ideal = processes, ideal
         self._behind: deque[torch.cuda.Event] | None = deque() if device and device.type == "cuda" else None
         self.restart()
 
@@ -37,7 +43,7 @@ class Meter:
             if batch is None:
                 return
             self.waited += time.perf_counter() - before
-            self.samples += len(batch)
+            self.samples += self.processes * len(batch)
             yield batch
             self._catch_up()
 
@@ -51,10 +57,13 @@ class Meter:
             self._behind.popleft().synchronize()
 
     def rates(self) -> Iterator[tuple[str, float]]:
-        """Samples per second and the share of the time (0 to 1) spent waiting for data, since the last call."""
+        """Since the last call: samples per second, the share of the time (0 to 1) spent waiting for data, and that of
+        the GPUs' peak that is used (MFU), where it is known."""
         elapsed = max(time.perf_counter() - self.since, 1e-9)
         yield "samples_per_s", self.samples / elapsed
         yield "data_wait", self.waited / elapsed
+        if self.ideal is not None:
+            yield "mfu", self.ideal * self.samples / self.processes / elapsed
         self.restart()
 
     @contextmanager
@@ -81,5 +90,11 @@ class Screen(Bar):
         """Show the newest row of the log."""
         status = f"loss {row['loss']:.4f}"
         if "samples_per_s" in row:
-            status += f"  {row['samples_per_s']:,.0f} samples/s  data wait {row['data_wait']:.0%}"
+            status += f"  {speed(row)}"
         self.advance(int(row["step"]) - self.completed, status)
+
+
+def speed(rates: dict[str, float]) -> str:
+    """What ``Meter.rates`` has measured, in words."""
+    used = f", MFU {rates['mfu']:.1%}" if "mfu" in rates else ""
+    return f"{rates['samples_per_s']:,.0f} samples/s, data wait {rates['data_wait']:.1%}{used}"

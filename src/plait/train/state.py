@@ -43,11 +43,6 @@ class TrainState:
             model.train(), torch.compile(loss) if config.compile else loss, Ema(model, config.ema_decay), optimizer
         )
 
-    def tell_progress(self, steps: int) -> None:
-        """Let the model know how far the training is, if it wants to."""
-        if tell := getattr(self.model, "progress", None):
-            tell(self.step / steps)
-
     def save(self, folder: Path) -> None:
         """Write raw weights, moments and step into ``folder``; the average is the model that is saved beside them."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}

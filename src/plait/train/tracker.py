@@ -74,6 +74,26 @@ class Tracker:
             )
 
 
+class Mute(Tracker):
+    """The tracker of a process that does not write: everything is taken, for others may wait for it, and dropped."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add(self, step: int, losses: dict[str, Tensor]) -> None:
+        pass
+
+    def measure(self, measurements: Iterable[tuple[str, float]]) -> None:
+        for _ in measurements:
+            pass
+
+    def flush(self) -> dict[str, float]:
+        return {}
+
+
 def _rows(pending: list[tuple[int, dict[str, Tensor]]]) -> list[dict[str, float]]:
     """One row per step, read from the device in one transfer per name."""
     if not pending:

@@ -1,0 +1,167 @@
+"""Several processes train as one does: the same losses, every frame once, one writer, one voice."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import plait
+import together
+from plait.data.augment import Augment
+from plait.data.lerobot import Dataset
+from plait.data.loader import Loader
+from plait.data.world import ALONE, World
+from plait.encoders.tokenizer import Tokenizer
+from plait.encoders.vision import TimmConfig
+from plait.fusion import CrossAttentionConfig
+from plait.heads import DiscreteConfig, Head, MixtureConfig, RegressionConfig
+from plait.heads.keyframe import KeyframeConfig
+from plait.policy import PolicyConfig
+from plait.train.config import TrainConfig
+from plait.train.modulation import Modulation
+from plait.train.policy import check_shared, train
+from plait.train.run import checkpoints
+from plait.train.tracker import read_log
+from policies import random_batch, small_policy
+
+DATASET = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_images"
+# no batch norm; short episodes and a long chunk, so that the processes have masks of very different sizes
+POLICY = PolicyConfig(image_size=32, vision=TimmConfig("test_vit"), fusion=CrossAttentionConfig(dim=32, heads=2))
+CONFIG = TrainConfig(
+    steps=6, batch_size=8, warmup_steps=2, precision="float32", augment=Augment(shift=2), modality_dropout=0.2,
+    validate_every=3, checkpoint_every=3, keep=9, device="cpu", val_fraction=0.3,
+)  # fmt: skip
+
+
+def begun(folder: Path, run: Path) -> Path:
+    """A run of which only the first half was made."""
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoints/00000006")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[together.Ends]]:
+    """A folder of runs, and how two processes ended the three jobs. ``one``: trained by one process, ``two``: by
+    two, ``one-two`` and ``two-one``: by one after the other.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+    dataset = shutil.copytree(DATASET, folder / "dataset")
+    train(POLICY, CONFIG, dataset, folder / "one")
+    jobs = [
+        (POLICY, CONFIG, dataset, folder / "two"),
+        (POLICY, CONFIG, dataset, begun(folder / "one-two", folder / "one")),
+        (POLICY, replace(CONFIG, learning_rate=1e30, clip_norm=1e30), dataset, folder / "broken"),
+    ]
+    ends = together.train(jobs)
+    train(POLICY, CONFIG, dataset, begun(folder / "two-one", folder / "two"))
+    return folder, ends
+
+
+@pytest.fixture
+def runs(trained: tuple[Path, list[together.Ends]]) -> Path:
+    return trained[0]
+
+
+def test_there_is_no_batch_norm_and_masks_differ(runs: Path) -> None:
+    """Else the comparison would show nothing."""
+    policy = plait.load(runs / "one")
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
+    one, other = (loader(Dataset.open(DATASET), World(rank, 2)).batch(0) for rank in range(2))
+    assert one.action_mask.sum() != other.action_mask.sum()
+
+
+@pytest.mark.parametrize("name", ["two", "one-two", "two-one"])
+def test_the_number_of_processes_changes_nothing(runs: Path, name: str) -> None:
+    for mine, theirs in zip(read_log(runs / name), read_log(runs / "one"), strict=True):
+        same = {key: value for key, value in theirs.items() if key not in ("samples_per_s", "data_wait")}
+        assert {key: mine[key] for key in same} == pytest.approx(same, rel=1e-4), f"step {theirs['step']}"
+    mine, theirs = (plait.load(runs / each).state_dict() for each in (name, "one"))
+    for key, value in theirs.items():
+        assert torch.allclose(mine[key], value, atol=1e-4), key
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("way", [{}, {"cuda_graph": True}, {"cuda_graph": True, "compile": True}], ids=str)
+def test_two_gpus_train_as_one_does(tmp_path: Path, way: dict[str, bool]) -> None:
+    dataset, config = shutil.copytree(DATASET, tmp_path / "d"), replace(CONFIG, device="cuda", **way)
+    train(POLICY, config, dataset, tmp_path / "one")
+    assert [end for ((end, _),) in together.train([(POLICY, config, dataset, tmp_path / "two")])] == ["finished"] * 2
+    for mine, theirs in zip(read_log(tmp_path / "two"), read_log(tmp_path / "one"), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-2), f"step {theirs['step']}"
+
+
+def test_one_process_writes(trained: tuple[Path, list[together.Ends]]) -> None:
+    leader, other = trained[1]
+    assert leader[:2] == [("finished", 2), ("finished", 1)]
+    assert [written for _, written in other] == [0, 0, 0]
+
+
+def test_what_ends_all_is_told_once(trained: tuple[Path, list[together.Ends]]) -> None:
+    (*_, (told, _)), (*_, (left, _)) = trained[1]
+    assert told.startswith("FloatingPointError: the loss became nan") and left == "SystemExit: 1"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"batch_size": 9}, "train.batch_size = 9: it is that of all 2 processes .* say --train.batch-size 8"),
+        ({"batch_size": 1}, "train.batch_size = 1: .* say --train.batch-size 2"),
+        ({"modulation": Modulation(noise=True)}, "train.modulation.noise = True: .* say --train.modulation.no-noise"),
+    ],
+)
+def test_what_several_processes_cannot_share_is_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_shared(replace(CONFIG, **change), World(0, 2))
+    check_shared(replace(CONFIG, **change), ALONE)
+
+
+def loader(dataset: Dataset, world: World = ALONE) -> Loader:
+    policy = POLICY.build(dataset.spec, Tokenizer.build(dataset.tasks))
+    return Loader(dataset, policy.prepare, 8, 8, (32, 32), augment=Augment(), validation=0.3, world=world, cache=False)
+
+
+@pytest.mark.parametrize(
+    "head", [RegressionConfig(), DiscreteConfig(bins=8), MixtureConfig()], ids=lambda head: type(head).__name__
+)
+def test_the_mean_of_the_parts_is_the_loss_of_the_whole(head: Head) -> None:
+    """Wherever the valid entries are, and when a process has none at all."""
+    policy = small_policy(head=head, keyframe=KeyframeConfig(ahead=1))
+    whole = random_batch(policy, rows=4)
+    whole = replace(whole, action_mask=whole.action_mask & torch.tensor([[True], [True], [False], [False]]))
+    valid = {name: getattr(whole, f"{name}_mask").sum(0) / 2 for name in ("action", "keyframe")}
+    parts = [pytree.tree_map(World(rank, 2).part, whole) for rank in range(2)]
+    losses = [policy.loss(replace(p, action_valid=valid["action"], keyframe_valid=valid["keyframe"])) for p in parts]
+    for name, value in policy.loss(whole).items():
+        torch.testing.assert_close((losses[0][name] + losses[1][name]) / 2, value)
+
+
+def test_torchrun_is_interrupted_without_loss(tmp_path: Path) -> None:
+    dataset, run = shutil.copytree(DATASET, tmp_path / "d"), tmp_path / "run"
+    words = (
+        f"train tabletop-pick --dataset {dataset} --out {run} --image-size 16 --train.device cpu --train.log-every 2"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "plait"]
+    command = [*torchrun, *words.split(), "--train.batch-size", "8"]
+    with (tmp_path / "told").open("w") as told:
+        process = subprocess.Popen(command, stderr=told, stdout=told)
+    deadline = time.monotonic() + 120
+    while len(read_log(run)) < 4 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    step = len(read_log(run))
+    assert checkpoints(run) == [checkpoint] and checkpoint.name == f"{step:08d}" and plait.load(run)
+    lines = [line for line in (tmp_path / "told").read_text().splitlines() if line.startswith(("plait:", "stopping"))]
+    stopped = f"plait: stopped; step {step} of 1750 is saved in {run} and the same command continues"
+    assert lines == ["stopping after this step and writing a checkpoint; once more stops at once", stopped]
