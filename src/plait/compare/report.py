@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from rich.table import Table
@@ -91,7 +92,7 @@ def pooled(found: Mapping[Cell, dict[str, Any]], costs: Mapping[str, Cost]) -> l
     for cell in found:
         kinds.setdefault((cell.fusion, cell.demonstrations, cell.mispaired, cell.contrast), []).append(cell)
     lines = [_line([found[cell] for cell in cells], cells[0], costs) for cells in kinds.values()]
-    return sorted(lines, key=lambda line: (line.contrast, line.mispaired, line.demonstrations, -sum(line.seeds)))
+    return sorted(lines, key=lambda line: (line.contrast, line.mispaired, line.demonstrations, -mean(line.seeds)))
 
 
 def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cost]) -> Line:
