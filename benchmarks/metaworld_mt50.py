@@ -21,6 +21,7 @@ from publish import RESULTS, publish, table
 from plait import checkpoint
 from plait.diagnose.cost import measure
 from plait.envs.metaworld.tasks import TIERS, chosen
+from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import share
 from plait.files import read_json, write_whole
@@ -29,6 +30,7 @@ from plait.nn.replay import Replay
 from plait.processes import processors
 from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
+from plait.spec import camera_modality
 from plait.train.policy import train
 from plait.train.tracker import read_log
 from plait.types import Observation
@@ -47,7 +49,7 @@ PUBLISHED = (  # the authors' own numbers: model, parameters, easy, medium, hard
 )
 CONTROLS: dict[str, dict[str, Any]] = {
     "sentences exchanged between tasks": {"instructions": "exchanged"},
-    "black pictures": {"blank": (CAMERA,)},
+    "black pictures": {"alter": (Blanked(camera_modality(CAMERA)),)},
 }
 LIMITS = (
     "The demonstrations are recorded anew with the same scripted experts; the published models were trained on other "
@@ -81,6 +83,8 @@ class Options:
     """Of a training; the recipe's when left out."""
     batch_size: int | None = None
     """Likewise."""
+    image_size: int | None = None
+    """Likewise."""
     workers: int | None = None
     """Processes that simulate; one for each processor when left out."""
     report: Path = RESULTS
@@ -90,7 +94,8 @@ class Options:
     def recipe(self) -> Recipe:
         recipe = RECIPES["metaworld-mt50"]()
         given = {"steps": self.steps, "batch_size": self.batch_size}
-        return replace(recipe, train=replace(recipe.train, **{key: n for key, n in given.items() if n is not None}))
+        train = replace(recipe.train, **{key: number for key, number in given.items() if number is not None})
+        return Recipe(replace(recipe.policy, image_size=self.image_size or recipe.policy.image_size), train)
 
     @property
     def env_args(self) -> dict[str, Any]:
@@ -264,7 +269,8 @@ def _by_task(rows: list[Row]) -> str:
 def _by_phase(phases: dict[str, Row]) -> str:
     wanted = ("episodes", "frames", "workers", "samples", "samples_per_s", "data_wait", "mfu")
     lines = []
-    for name, found in phases.items():
+    order = lambda item: (ALL.index(item[0].partition("-")[0]), item[0])  # noqa: E731
+    for name, found in sorted(phases.items(), key=order):
         facts = [f"{key} {found[key]:,.4g}" for key in wanted if key in found]
         facts += [f"{way} {ms['p50_ms']:.3f} / {ms['p99_ms']:.3f} ms" for way, ms in found.get("latency", {}).items()]
         lines.append((name, f"{found['seconds']:.0f} s", ", ".join(facts)))

@@ -39,30 +39,37 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """What is trained, on how many episodes of which scenes of the tabletop."""
+    """What is trained, on how many episodes of which scenes of an environment."""
 
     recipe: Recipe
     demonstrations: int
     scenes: dict[str, Any] = field(default_factory=dict)
+    env: str = "tabletop"
 
 
 def succeeded(row: Row) -> bool:
     return bool(row["success"])
 
 
+def every(row: Row) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Trial:
-    """An evaluation, and what counts in it. Trials that differ only in what counts share the episodes.
+    """An evaluation, and what counts in it. Trials that differ only in that share the episodes.
 
     Attributes:
         scenes: what differs from those of the training.
         instructions: what the policy is told.
         hit: what counts in an episode.
+        among: the episodes that are looked at.
     """
 
     scenes: dict[str, Any] = field(default_factory=dict)
     instructions: str = "normal"
     hit: Callable[[Row], bool] = succeeded
+    among: Callable[[Row], bool] = every
 
 
 @dataclass(frozen=True)
@@ -158,13 +165,13 @@ def _record(variants: Mapping[str, Variant], options: Options) -> dict[str, Path
     """Of each variant its dataset, with the images decoded: equal scenes share one, of the largest number."""
     by_scenes: dict[str, list[str]] = {}
     for name, variant in variants.items():
-        by_scenes.setdefault(json.dumps(variant.scenes, sort_keys=True), []).append(name)
+        by_scenes.setdefault(json.dumps([variant.env, variant.scenes], sort_keys=True), []).append(name)
     found: dict[str, Path] = {}
     for number, names in enumerate(by_scenes.values()):
         first = variants[names[0]]
         folder = options.out / f"dataset{number}"
         most = max(variants[name].demonstrations for name in names)
-        record("tabletop", folder, most, first.scenes, options.recorders or processors())
+        record(first.env, folder, most, first.scenes, options.recorders or processors(), images="png", cache=True)
         data = Dataset.open(folder)
         for size in {variants[name].recipe.policy.image_size for name in names}:
             Images(data, list(data.spec.cameras), (size, size))
@@ -204,7 +211,7 @@ def _evaluations(study: Study, variant: Variant, policy: Policy, episodes: int, 
         if key not in done:
             scenes, told = variant.scenes | trial.scenes, trial.instructions
             done[key] = evaluate(
-                policy, "tabletop", scenes, episodes=episodes, instructions=told, workers=workers, title=title
+                policy, variant.env, scenes, episodes=episodes, instructions=told, workers=workers, title=title
             )
             if done[key]["partial"]:
                 raise KeyboardInterrupt
@@ -212,6 +219,7 @@ def _evaluations(study: Study, variant: Variant, policy: Policy, episodes: int, 
 
 
 def _count(trial: Trial, rows: list[Row]) -> dict[str, int]:
+    rows = list(filter(trial.among, rows))
     return {"hits": sum(map(trial.hit, rows)), "n": len(rows)}
 
 
