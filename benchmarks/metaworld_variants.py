@@ -53,7 +53,13 @@ STUDY = Study(
     "Meta-World, ingredients",
     f"MT50, 50 demonstrations for each task, {BASE.train.steps:,} updates of {BASE.train.batch_size} samples.",
     VARIANTS,
-    {**{tier.replace("_", " "): Trial(among=partial(of_tier, tier)) for tier in TIERS}, "all episodes": Trial()},
+    {
+        **{tier.replace("_", " "): Trial(among=partial(of_tier, tier)) for tier in TIERS},
+        "all episodes": Trial(),
+        "all, execute 4": Trial(changes={"execute": 4}),
+        "all, execute 16": Trial(changes={"execute": 16}),
+        "all, ensemble": Trial(changes={"ensemble": 0.01}),
+    },
 )
 
 if __name__ == "__main__":

@@ -64,12 +64,14 @@ class Trial:
         instructions: what the policy is told.
         hit: what counts in an episode.
         among: the episodes that are looked at.
+        changes: further arguments of ``evaluate``, such as ``execute``.
     """
 
     scenes: dict[str, Any] = field(default_factory=dict)
     instructions: str = "normal"
     hit: Callable[[Row], bool] = succeeded
     among: Callable[[Row], bool] = every
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,15 +209,16 @@ def _evaluations(study: Study, variant: Variant, policy: Policy, episodes: int, 
     """Of each trial what ``evaluate`` says."""
     done: dict[str, Row] = {}
     for title, trial in study.trials.items():
-        key = json.dumps([trial.scenes, trial.instructions])
-        if key not in done:
-            scenes, told = variant.scenes | trial.scenes, trial.instructions
-            done[key] = evaluate(
-                policy, variant.env, scenes, episodes=episodes, instructions=told, workers=workers, title=title
-            )
+        if (key := _episodes_of(trial)) not in done:
+            scenes, given = variant.scenes | trial.scenes, {"instructions": trial.instructions, **trial.changes}
+            done[key] = evaluate(policy, variant.env, scenes, episodes=episodes, workers=workers, title=title, **given)
             if done[key]["partial"]:
                 raise KeyboardInterrupt
-    return {title: done[json.dumps([trial.scenes, trial.instructions])] for title, trial in study.trials.items()}
+    return {title: done[_episodes_of(trial)] for title, trial in study.trials.items()}
+
+
+def _episodes_of(trial: Trial) -> str:
+    return json.dumps([trial.scenes, trial.instructions, trial.changes], sort_keys=True)
 
 
 def _count(trial: Trial, rows: list[Row]) -> dict[str, int]:
