@@ -15,6 +15,7 @@ from torch import nn
 from plait import tutorial
 from plait.tutorial import (
     ContextAwareMultiModal,
+    ContrastiveMultiModal,
     CrossModalAttention,
     EarlyFusion,
     HierarchicalMultiModal,
@@ -23,6 +24,8 @@ from plait.tutorial import (
     SimpleMultiModalVLA,
     TransformerBlock,
     VLAMultiModal,
+    compute_alignment_metrics,
+    measure_modality_gap,
     plot_modality_embeddings,
     train_multimodal_vla,
     visualize_cross_attention,
@@ -40,6 +43,10 @@ def simple() -> SimpleMultiModalVLA:
     return SimpleMultiModalVLA("resnet10t").eval()
 
 
+class Pooled(nn.Linear):
+    output_dim = 8
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "early": (EarlyFusion, (VISION[:, 0], TEXT[:, 0])),
     "late": (LateFusion, (VISION[:, 0], TEXT[:, 0])),
@@ -50,6 +57,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "narrow vla": (lambda: VLAMultiModal(language_dim=5), (VISION, TEXT[..., :5])),
     "context": (ContextAwareMultiModal, (VISION[:, 0], TEXT[:, 0])),
     "hierarchical": (lambda: HierarchicalMultiModal(grid=(7, 7), words=6), (VISION, TEXT)),
+    "contrastive": (lambda: ContrastiveMultiModal(Pooled(768, 8), Pooled(768, 8)), (VISION[:, 0], TEXT[:, 0])),
     "simple": (lambda: SimpleMultiModalVLA("resnet10t"), (IMAGES, IDS)),
 }
 
@@ -129,6 +137,17 @@ def test_the_weights_are_those_that_were_used_over_real_patches(simple: SimpleMu
     torch.testing.assert_close(weights, used[0])
     assert weights["text_to_vision"].shape == (2, 8, 6, 4) and weights["text_to_vision"].std(dim=-1).min() > 0
     assert weights["vision_to_text"][1, :, :, 2:].eq(0).all(), "padding is not looked at"
+
+
+def test_aligned_pairs_are_found_and_lie_together() -> None:
+    model = ContrastiveMultiModal(Pooled(768, 8), Pooled(768, 8))
+    assert [logits.shape for logits in model(VISION[0], VISION[0])] == [(49, 49)] * 2
+    vision, text = model.encode(VISION[0], VISION[0])
+    metrics = compute_alignment_metrics(vision, vision)
+    assert metrics["matched_similarity"] == pytest.approx(1) and metrics["mean_similarity"] < 0.9
+    assert metrics["retrieval_acc"] == 1 > compute_alignment_metrics(vision, text)["retrieval_acc"]
+    names = {"modality_gap", "vision_variance", "text_variance", "gap_to_variance_ratio"}
+    assert measure_modality_gap(vision, vision).keys() == names and measure_modality_gap(vision, text)["modality_gap"]
 
 
 def test_training_sets_mode_and_device_and_learns(capsys: pytest.CaptureFixture[str]) -> None:

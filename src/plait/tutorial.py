@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from plait.alignment.contrastive import ContrastiveMultiModal as ContrastiveMultiModal
+from plait.alignment.metrics import compute_alignment_metrics as compute_alignment_metrics
+from plait.alignment.metrics import measure_modality_gap as measure_modality_gap
 from plait.diagnose.plots import plot_modality_embeddings as plot_modality_embeddings
 from plait.diagnose.plots import visualize_cross_attention as visualize_cross_attention
 from plait.encoders.backbone import TimmConfig

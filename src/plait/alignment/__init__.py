@@ -1,0 +1,1 @@
+"""Alignment: bringing vision and text into one space, and measuring whether they are."""

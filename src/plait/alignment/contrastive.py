@@ -1,0 +1,173 @@
+"""Contrastive learning of vision and text: the logit scale, two objectives, and the two-tower model."""
+
+from math import log
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
+
+from plait.alignment.gather import gathered, mean_over
+from plait.alignment.infonce import info_nce
+from plait.data.world import ALONE, World
+
+LARGEST_SCALE = 100.0  # CLIP's, "to prevent training instability"
+
+
+class LogitScale(nn.Module):
+    """What cosines are multiplied by: learned, 1 / temperature at first, and never above 100.
+
+    At the bound, a gradient that leads further up is dropped and one that leads back is not: the number neither drifts
+    beyond, nor is it held there for ever, as it would be by ``clamp``.
+
+    Raises:
+        ValueError: a temperature below 0.01.
+    """
+
+    def __init__(self, temperature: float):
+        super().__init__()
+        if not 1 / LARGEST_SCALE <= temperature < float("inf"):
+            raise ValueError(f"temperature = {temperature}: at least {1 / LARGEST_SCALE}; CLIP begins at 0.07")
+        self.log_scale = nn.Parameter(torch.tensor(-log(temperature)))
+
+    def forward(self) -> Float[Tensor, ""]:
+        return _BoundedExp.apply(self.log_scale)  # pyright: ignore[reportReturnType]
+
+
+class _BoundedExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scale = x.exp().clamp(max=LARGEST_SCALE)
+        ctx.save_for_backward(scale)
+        return scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (scale,) = ctx.saved_tensors
+        return torch.where((scale >= LARGEST_SCALE) & (gradient < 0), 0.0, gradient * scale)
+
+
+class InfoNCE(nn.Module):
+    """CLIP's objective (https://arxiv.org/abs/2103.00020). See ``plait.alignment.infonce`` for its memory."""
+
+    def __init__(self, temperature: float = 0.07):
+        super().__init__()
+        self.scale = LogitScale(temperature)
+
+    def logits(self, vision: Float[Tensor, "n d"], text: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        return self.scale() * vision @ text.T
+
+    @staticmethod
+    def one_way(logits: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+        """Each row finds its column."""
+        return cross_entropy(_wide(logits), torch.arange(len(logits), device=logits.device))
+
+    def forward(
+        self, vision: Float[Tensor, "n d"], text: Float[Tensor, "n d"], world: World = ALONE
+    ) -> Float[Tensor, ""]:
+        """The loss over the pairs of all processes; rows are of unit length."""
+        return info_nce(vision, text, self.scale(), world)
+
+
+class Sigmoid(nn.Module):
+    """SigLIP's objective (https://arxiv.org/abs/2303.15343): is this text this image's? Asked of each combination.
+
+    Args:
+        temperature, bias: where they begin; most combinations are wrong, so the bias begins low.
+    """
+
+    def __init__(self, temperature: float = 0.1, bias: float = -10.0):
+        super().__init__()
+        self.scale = LogitScale(temperature)
+        self.bias = nn.Parameter(torch.tensor(bias))
+
+    def logits(self, vision: Float[Tensor, "n d"], text: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        return self.scale() * vision @ text.T + self.bias
+
+    @staticmethod
+    def one_way(logits: Float[Tensor, "n m"], first: int = 0) -> Float[Tensor, ""]:
+        """The mean over rows of the sum over columns; row 0 belongs to column ``first``."""
+        logits = _wide(logits)
+        right = torch.full_like(logits, -1.0)
+        right.diagonal(first).fill_(1.0)
+        return -logsigmoid(right * logits).sum() / len(logits)
+
+    def forward(
+        self, vision: Float[Tensor, "n d"], text: Float[Tensor, "n d"], world: World = ALONE
+    ) -> Float[Tensor, ""]:
+        """The loss over the pairs of all processes; rows are of unit length."""
+        logits = self.logits(vision, gathered(text, world))
+        return mean_over(self.one_way(logits, world.rank * len(vision)), world)
+
+
+ObjectiveName = Literal["infonce", "sigmoid"]
+OBJECTIVES = {"infonce": InfoNCE, "sigmoid": Sigmoid}
+
+
+class ContrastiveMultiModal(nn.Module):
+    """Two encoders, each with a projection into one space, as CLIP has them.
+
+    Training needs no matrix of logits: ``model.objective(*model.encode(images, texts))`` is the loss.
+
+    >>> vision, text = nn.Linear(32, 8), nn.Embedding(100, 8)
+    >>> vision.output_dim = text.output_dim = 8
+    >>> model = ContrastiveMultiModal(vision, text, embed_dim=512, temperature=0.07)
+    >>> both = model(torch.randn(4, 32), torch.tensor([5, 9, 2, 7]))
+    >>> [logits.shape for logits in both], model.compute_loss(*both).shape
+    ([torch.Size([4, 4]), torch.Size([4, 4])], torch.Size([]))
+
+    Args:
+        vision_encoder, text_encoder: any input -> ``[n, output_dim]``; each tells its ``output_dim``.
+        embed_dim: width of the common space.
+        temperature: where it begins; SigLIP begins at 0.1.
+        objective: infonce (CLIP) or sigmoid (SigLIP).
+
+    Raises:
+        ValueError: an encoder without ``output_dim``, or a temperature below 0.01.
+    """
+
+    def __init__(
+        self,
+        vision_encoder: nn.Module,
+        text_encoder: nn.Module,
+        embed_dim: int = 512,
+        temperature: float = 0.07,
+        objective: ObjectiveName = "infonce",
+    ):
+        super().__init__()
+        self.vision_encoder, self.text_encoder = vision_encoder, text_encoder
+        self.vision_projection, self.text_projection = (
+            nn.Linear(_width(encoder), embed_dim, bias=False) for encoder in (vision_encoder, text_encoder)
+        )
+        self.objective = OBJECTIVES[objective](temperature)
+
+    def encode(self, images: Any, texts: Any) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]:
+        """The embeddings of both, of unit length."""
+        vision = self.vision_projection(self.vision_encoder(images))
+        text = self.text_projection(self.text_encoder(texts))
+        return normalize(vision, dim=-1), normalize(text, dim=-1)
+
+    def forward(self, images: Any, texts: Any) -> tuple[Float[Tensor, "n m"], Float[Tensor, "m n"]]:
+        """``logits_per_image`` and ``logits_per_text``: each image with each text, and the other way round."""
+        logits = self.objective.logits(*self.encode(images, texts))
+        return logits, logits.T
+
+    def compute_loss(
+        self, logits_per_image: Float[Tensor, "n n"], logits_per_text: Float[Tensor, "n n"]
+    ) -> Float[Tensor, ""]:
+        """The objective over both directions; row i belongs to column i."""
+        return (self.objective.one_way(logits_per_image) + self.objective.one_way(logits_per_text)) / 2
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _width(encoder: nn.Module) -> int:
+    if not isinstance(width := getattr(encoder, "output_dim", None), int):
+        name = type(encoder).__name__
+        raise ValueError(f"{name}.output_dim = {width}: set it to the width of the features that the encoder returns")
+    return width

@@ -1,0 +1,73 @@
+"""Ranks against a reading of the definition, one query at a time; ties and several right answers."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from plait.alignment import retrieval as module
+from plait.alignment.metrics import compute_alignment_metrics
+from plait.alignment.retrieval import ranks, retrieval
+
+
+def unit(n: int, width: int, seed: int = 0) -> Tensor:
+    return normalize(torch.randn(n, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+
+
+def place(similarity: list[float], right: list[bool]) -> float:
+    best = max(s for s, r in zip(similarity, right, strict=True) if r)
+    wrong = [s for s, r in zip(similarity, right, strict=True) if not r]
+    return 1 + sum(s > best for s in wrong) + sum(s == best for s in wrong) / 2
+
+
+@pytest.mark.parametrize("groups", [list(range(23)), [i % 5 for i in range(23)], [0] * 23], ids=["own", "five", "one"])
+def test_ranks_are_places(groups: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 10)
+    queries, answers = unit(23, 4), unit(23, 4, seed=1)
+    similarities = (queries @ answers.T).tolist()
+    expected = [place(row, [g == own for g in groups]) for row, own in zip(similarities, groups, strict=True)]
+    assert ranks(queries, answers, torch.tensor(groups)).tolist() == expected
+
+
+def test_both_ways_are_measured() -> None:
+    """Every image's nearest text is its own, but two texts have another's image nearer."""
+    vision = torch.eye(3, dtype=torch.float64)
+    text = normalize(torch.tensor([[3.0, 0, 0], [3, 2, 0], [3, 0, 2]], dtype=torch.float64), dim=1)
+    found = dict(retrieval(vision, text))
+    assert found["vision_to_text_r1"] == 1 and found["text_to_vision_r1"] == pytest.approx(1 / 3)
+    assert found["vision_to_text_median_rank"] == 1 and found["text_to_vision_median_rank"] == 2
+    assert found["text_to_vision_r5"] == found["text_to_vision_r10"] == 1
+    assert compute_alignment_metrics(vision, text)["retrieval_acc"] == pytest.approx(2 / 3)
+
+
+def test_the_first_k_are_counted() -> None:
+    """Query i has i answers that are more similar than its own."""
+    angles = torch.arange(20, dtype=torch.float64) / 100
+    circle = torch.stack([angles.cos(), angles.sin()], dim=1)
+    queries = circle[:1].repeat(20, 1)
+    found = dict(retrieval(queries, circle))
+    assert [found[f"vision_to_text_r{k}"] for k in (1, 5, 10)] == [0.05, 0.25, 0.5]
+    assert found["vision_to_text_median_rank"] == 10.5
+
+
+@pytest.mark.parametrize(
+    "groups", [["red ball", "red ball", "blue cube", "blue cube"], torch.tensor([7, 7, -1, -1])], ids=["texts", "ids"]
+)
+def test_duplicate_captions_are_right_answers(groups: list[str] | Tensor) -> None:
+    vision = normalize(torch.tensor([[1.0, 0.1], [1, 0.0], [0, 1.0], [0.1, 1]]), dim=1)
+    text = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    own = compute_alignment_metrics(vision, text)
+    assert own["retrieval_acc"] == 0.25 and own["vision_to_text_median_rank"] == 1.5, "each text stands there twice"
+    every = compute_alignment_metrics(vision, text, groups)
+    assert every["retrieval_acc"] == every["text_to_vision_r1"] == every["vision_to_text_median_rank"] == 1
+
+
+def test_embeddings_that_are_all_the_same_find_nothing() -> None:
+    same = unit(1, 5).repeat(40, 1)
+    found = dict(retrieval(same, same))
+    assert found["vision_to_text_r10"] == 0 and found["vision_to_text_median_rank"] == 20.5
+
+
+def test_every_pair_needs_its_group() -> None:
+    with pytest.raises(ValueError, match="groups: 2 values for 3 pairs; give one for each pair"):
+        dict(retrieval(unit(3, 2), unit(3, 2), ["a", "b"]))
