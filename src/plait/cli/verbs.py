@@ -8,6 +8,7 @@ from contextlib import suppress
 from plait.cli.act import Act
 from plait.cli.catalogue import List
 from plait.cli.compare import Compare
+from plait.cli.doctor import Doctor
 from plait.cli.evaluate import Eval
 from plait.cli.parse import Verb, sentence
 from plait.cli.quickstart import Quickstart
@@ -22,6 +23,7 @@ VERBS: dict[str, type[Verb]] = {
     "eval": Eval,
     "act": Act,
     "compare": Compare,
+    "doctor": Doctor,
     "list": List,
 }
 
@@ -49,8 +51,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:
         return _tell(str(interruption) or f"interrupted; {verb.kept}", 130)
-    except SystemExit:  # tyro has shown a verb's help
-        return 0
+    except SystemExit as end:  # tyro has shown a verb's help, or another process of a training tells what is wrong
+        return int(end.code or 0)
     except BrokenPipeError:  # whoever reads (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -54,6 +54,19 @@ class Dataset:
             ValueError: not a v3 dataset, or something in it is missing, broken or inconsistent; the message names the
                 file, what is wrong and what to do.
         """
+        dataset = cls.read(path)
+        if problems := checks.pairing(dataset):
+            more = f" (and {len(problems) - 1} more: plait doctor lists them)" if len(problems) > 1 else ""
+            raise ValueError(f"{path}: {problems[0]}{more}")
+        return dataset
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Dataset":
+        """The dataset as it is, with numbers and instructions that may be wrong: for whoever looks for what is wrong.
+
+        Raises:
+            ValueError: not a v3 dataset, or a file that is missing or broken.
+        """
         path = Path(path)
         if path.is_dir() and is_locked(path):
             finish = "wait for its end; plait record with the same arguments continues one that was stopped"
@@ -65,11 +78,7 @@ class Dataset:
         rows = episode_rows(path, info)
         columns = read_columns(rows, info["features"])
         tasks = layout.read_tasks(path / layout.TASKS)
-        dataset = cls(path, info, read_spec(path, info), tasks, rows, columns)
-        if problems := checks.pairing(dataset):
-            more = f" (and {len(problems) - 1} more: Dataset.verify lists them)" if len(problems) > 1 else ""
-            raise ValueError(f"{path}: {problems[0]}{more}")
-        return dataset
+        return cls(path, info, read_spec(path, info), tasks, rows, columns)
 
     def __len__(self) -> int:
         return len(self.columns.row)

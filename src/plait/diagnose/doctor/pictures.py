@@ -1,0 +1,110 @@
+"""Do the cameras show something, does it change while the robot moves, and is each camera the same in all episodes?"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from plait.data.images import resize
+from plait.diagnose.doctor.case import FIRST, Case
+from plait.diagnose.doctor.finding import Finding, skipped, some
+
+DARK, FLAT = 8, 1.0  # brightest pixel of a black picture; contrast (standard deviation) of one of one colour
+MOVED = 0.5  # of the state's standard deviation, during which some pixel must change
+SMALL = (32, 32)  # pixels at which pictures are compared
+BETTER = 0.6  # share of the difference that is left when another camera or another way up fits
+
+Turn = Callable[[np.ndarray], np.ndarray]
+TURNS: dict[str, Turn] = {
+    "as it is": lambda image: image,
+    "upside down": lambda image: image[..., ::-1, :, :],
+    "mirrored": lambda image: image[..., :, ::-1, :],
+    "turned by 180 degrees": lambda image: image[..., ::-1, ::-1, :],
+}
+
+
+def films(case: Case) -> Iterator[Finding]:
+    """No picture is black, of one colour, frozen, or the same as another camera's."""
+    if not case.spec.cameras:
+        yield skipped("there are no cameras")
+        return
+    faults: dict[str, list[int]] = defaultdict(list)
+    looked = 0
+    for row, indices, pictures in case.films():
+        looked += 1
+        for fault in _film_faults(case, indices, pictures):
+            faults[fault].append(row.index)
+    for fault, episodes in faults.items():
+        where = f"in {len(episodes)} of {looked} episodes that were looked at ({some(episodes)})"
+        numbers = {"episodes": len(episodes), "looked": looked}
+        yield Finding("error", f"{fault} {where}; drop those episodes, or record the camera again", numbers)
+
+
+def _film_faults(case: Case, indices: np.ndarray, pictures: dict[str, np.ndarray]) -> Iterator[str]:
+    for camera, images in pictures.items():
+        brightest, contrast = images.max((1, 2, 3)), images.std((1, 2)).mean(1)
+        if (brightest <= DARK).any():
+            yield f"camera {camera!r} is black"
+        elif (contrast < FLAT).mean() > 0.5:
+            yield f"camera {camera!r} shows one colour"
+        elif _is_frozen(images, _moved(case, indices)):
+            yield f"camera {camera!r} is frozen while the robot moves"
+    for one, other in combinations(pictures, 2):
+        if pictures[one].shape == pictures[other].shape and (pictures[one] == pictures[other]).all():
+            yield f"cameras {one!r} and {other!r} show the same pictures"
+
+
+def _is_frozen(images: np.ndarray, moved: np.ndarray) -> bool:
+    """Do the pictures stay the same over a stretch in which the robot moves? ``moved`` ``[n - 1]`` is of each step."""
+    same = (images[1:] == images[:-1]).all((1, 2, 3))
+    stretch = 0.0
+    for still, step in zip(same, moved, strict=True):
+        stretch = stretch + step if still else 0.0
+        if stretch > MOVED:
+            return True
+    return False
+
+
+def _moved(case: Case, indices: np.ndarray) -> np.ndarray:
+    """``[n - 1]``: by how much the hand (or the whole state, or the action) moves, in standard deviations."""
+    values = case.state[:, list(case.spec.position or range(len(case.spec.state)))] if case.spec.state else case.action
+    wide = values[case.finite].std(0)
+    steps = np.abs(np.diff(values[indices], axis=0)) / np.where(wide > 1e-9, wide, np.inf)
+    return steps.max(1, initial=0)
+
+
+def consistent(case: Case) -> Iterator[Finding]:
+    """Each episode's first picture looks more like the other episodes' as it is than turned or of another camera."""
+    rows = case.sample(FIRST)
+    if len(rows) < 5 or not case.spec.cameras:
+        yield skipped(
+            f"{len(rows)} episodes, {len(case.spec.cameras)} cameras: too few to compare their first pictures"
+        )
+        return
+    first = {c: small(case.pictures(c, [row.start for row in rows])) for c in case.spec.cameras}
+    usual = {camera: np.median(images, axis=0) for camera, images in first.items()}
+    for camera, images in first.items():
+        odd: dict[str, list[int]] = defaultdict(list)
+        for row, image in zip(rows, images, strict=True):
+            turned = [difference(turn(image), usual[camera]) for turn in TURNS.values()]
+            fits = {"as it is": turned[0], "turned or mirrored": min(turned)}
+            fits |= {f"as camera {other!r}": difference(image, usual[other]) for other in usual if other != camera}
+            best = min(fits, key=fits.__getitem__)
+            if fits[best] < BETTER * fits["as it is"] and fits["as it is"] > DARK:
+                odd[best].append(row.index)
+        for best, episodes in odd.items():
+            where = f"in {len(episodes)} of {len(rows)} episodes ({some(episodes)})"
+            rule = f"camera {camera!r} {where} fits the other episodes {best}"
+            yield Finding("error", f"{rule}; put those episodes right", {"episodes": len(episodes), "of": len(rows)})
+
+
+def small(images: np.ndarray) -> np.ndarray:
+    """float ``[n, 32, 32, 3]`` of uint8 pictures of any size."""
+    return resize(torch.from_numpy(np.ascontiguousarray(images)), SMALL).numpy().astype(np.float32)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean over all pixels, in grey levels of 0 to 255."""
+    return float(np.abs(one - other).mean())
