@@ -57,6 +57,7 @@ class Options:
 def main(options: Options) -> None:
     """Measure, print and write."""
     device, rows, found = pick_device("auto"), [], {}
+    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as lerobot's own training sets them
     size = options.image_size or RECIPES["metaworld-mt50"]().policy.image_size
     for batch_size in options.batch_sizes:
         ways = training_ways(size, batch_size, device)
@@ -95,7 +96,10 @@ def prediction_ways(size: int, device: torch.device) -> dict[str, Way]:
     seen = {f"observation.images.{CAMERA}": picture, "observation.state": torch.zeros(1, ENTRIES, device=device)}
     policy = _policy(size, device).eval()
     inputs = _inputs(policy, 1, size).to(device)
-    ways: dict[str, Way] = {"ACT, as it comes": lambda: act.predict_action_chunk(seen)}
+    ways: dict[str, Way] = {
+        "ACT, as it comes": lambda: act.predict_action_chunk(seen),
+        "ACT, autocast to bfloat16": partial(_predict, act.predict_action_chunk, seen, device),
+    }
     calls = {"plait, eager": policy}
     if device.type == "cuda":
         calls |= {"plait, CUDA graph": Replay(policy), "plait, compiled, CUDA graph": Replay(torch.compile(policy))}

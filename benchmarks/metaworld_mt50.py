@@ -3,15 +3,17 @@
     python benchmarks/metaworld_mt50.py --out runs/mt50 --hardware "one H100"
 
 Every phase takes less than ten minutes, continues what an earlier call has begun, and can be called by itself
-(``--phases train``). Choices are made with ``--eval-seed 1``; the reported scenes are those of seed 2, which no choice
-has seen.
+(``--phases train``). Choices are made with ``--scenes 1``; the reported scenes are those of 2, which no choice has
+seen. Every training has scenes of its own.
 """
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain, product
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -19,11 +21,12 @@ import tyro
 from publish import RESULTS, publish, table
 
 from plait import checkpoint
+from plait.config import differences, refuse_other, to_dict
 from plait.diagnose.cost import measure
 from plait.envs.metaworld.tasks import TIERS, chosen
 from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
-from plait.evaluate.statistics import share
+from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
 from plait.nn.device import pick_autocast, pick_device
 from plait.nn.replay import Replay
@@ -52,8 +55,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "black pictures": {"alter": (Blanked(camera_modality(CAMERA)),)},
 }
 LIMITS = (
-    "The demonstrations are recorded anew with the same scripted experts; the published models were trained on other "
-    "recordings of them. Push and push-back share one sentence, so that only the picture tells them apart."
+    "Pictures are drawn without shadows, reflections and smooth edges. The demonstrations are recorded anew with the "
+    "same scripted experts; the published models were trained on other recordings of them. Push and push-back share "
+    "one sentence, so that only the picture tells them apart."
 )
 Phase = Literal["record", "train", "evaluate", "controls", "latency", "report"]
 ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "controls", "latency", "report")
@@ -71,8 +75,8 @@ class Options:
     """What to do now."""
     seeds: tuple[int, ...] = (0,)
     """Of the trainings."""
-    eval_seed: int = 2
-    """Of the scenes."""
+    scenes: int = 2
+    """Which set of scenes is evaluated."""
     tasks: tuple[str, ...] = ("mt50",)
     """Some tasks for a trial."""
     demonstrations: int = 50
@@ -108,32 +112,49 @@ class Options:
     def run(self, seed: int) -> Path:
         return self.out / f"run-seed{seed}"
 
+    def file(self, phase: Phase, seed: int = 0) -> Path:
+        """What the phase has found."""
+        parts = {"record": "", "train": f"-seed{seed}"}
+        name = phase + parts.get(phase, f"-seed{seed}-scenes{self.scenes}")
+        return self.out / "phases" / f"{name}.json"
+
+    def settings(self, phase: Phase) -> dict[str, Any]:
+        """What the phase's numbers depend on, besides what its file is named for."""
+        found = {"tasks": list(self.tasks), "demonstrations": self.demonstrations, "size": self.env_args["size"]}
+        if phase != "record":
+            found |= {"policy": to_dict(self.recipe.policy), "train": to_dict(self.recipe.train)}
+        return found if phase in ("record", "train") else found | {"episodes": self.episodes}
+
 
 def main(options: Options) -> None:
     """Run the phases."""
     for phase in options.phases:
         if phase == "report":
             report(options)
-        elif phase == "record":
-            _once(options, "record", _record)
-        else:
-            for seed in options.seeds:
-                _once(options, phase, {"train": _train, "latency": _latency}.get(phase, _evaluate), seed)
+            continue
+        for seed in options.seeds[:1] if phase == "record" else options.seeds:
+            _once(options, phase, seed)
 
 
-def _once(options: Options, phase: str, work: Any, *seed: int) -> None:
-    """Do a phase unless that is done, and write what it found and how long it took."""
-    path = options.out / "phases" / f"{'-'.join([phase, *(f'seed{each}' for each in seed)])}.json"
-    if path.exists():
+def _once(options: Options, phase: Phase, seed: int) -> None:
+    """Do a phase unless that is done; write what it found, and how long it took in all calls together."""
+    path, settings = options.file(phase, seed), json.loads(json.dumps(options.settings(phase)))
+    before = read_json(path) if path.exists() else {"seconds": 0.0, "done": False, "settings": settings}
+    refuse_other(path, differences(before["settings"], settings))
+    if before["done"]:
         return
-    began = time.perf_counter()
-    found = work(options, *seed) if phase not in ("evaluate", "controls") else work(options, phase, *seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"seconds": round(time.perf_counter() - began, 1), **found}, indent=1) + "\n")
-    print(f"{path.stem}: {time.perf_counter() - began:.0f} s")
+    began, found = time.perf_counter(), {}
+    try:
+        found = WORK[phase](options, seed)
+    finally:
+        seconds = round(before["seconds"] + time.perf_counter() - began, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        done = {"seconds": seconds, "done": bool(found), "settings": settings, **found}
+        write_whole(path, json.dumps(done, indent=1) + "\n")
+    print(f"{path.stem}: {seconds:.0f} s")
 
 
-def _record(options: Options) -> dict[str, Any]:
+def _record(options: Options, _: int) -> dict[str, Any]:
     episodes, workers = options.demonstrations * options.count, options.workers or processors()
     made = record("metaworld", options.out / "data", episodes, options.env_args, workers, images="png", cache=True)
     print(made)
@@ -153,62 +174,75 @@ def _train(options: Options, seed: int) -> dict[str, Any]:
     }
 
 
-def _evaluate(options: Options, phase: str, seed: int) -> dict[str, Any]:
-    """In scenes that no training has seen: as trained, or with one thing made useless."""
-    policy = checkpoint.load(options.run(seed)).to(pick_device("auto"))
-    cells = {"as trained": {}} if phase == "evaluate" else CONTROLS
-    return {
-        "cells": {
-            title: evaluate(
-                policy,
-                "metaworld",
-                options.env_args,
-                episodes=options.episodes * options.count,
-                seed=options.eval_seed,
-                workers=options.workers,
-                checkpoint=checkpoint.fingerprint(options.run(seed)),
-                title=title,
-                **changes,
-            )
-            for title, changes in cells.items()
-        }
-    }
+def _evaluate(options: Options, seed: int) -> dict[str, Any]:
+    """In scenes that no training has seen."""
+    return {"cells": {"as trained": _cell(options, seed, "as trained")}}
+
+
+def _controls(options: Options, seed: int) -> dict[str, Any]:
+    """The same with one thing made useless."""
+    return {"cells": {title: _cell(options, seed, title, **changes) for title, changes in CONTROLS.items()}}
+
+
+def _cell(options: Options, seed: int, title: str, **changes: Any) -> dict[str, Any]:
+    run = options.run(seed)
+    found = evaluate(
+        checkpoint.load(run).to(pick_device("auto")),
+        "metaworld",
+        options.env_args,
+        episodes=options.episodes * options.count,
+        seed=100 * options.scenes + seed,
+        workers=options.workers,
+        checkpoint=checkpoint.fingerprint(run),
+        title=title,
+        **changes,
+    )
+    if found["partial"]:
+        raise KeyboardInterrupt
+    return found
 
 
 def _latency(options: Options, seed: int) -> dict[str, Any]:
-    """Of one prediction for one robot, until it is there."""
+    """Of one prediction for one robot, until it is there; float32 is what is evaluated."""
     device = pick_device("auto")
     policy = checkpoint.load(options.run(seed)).to(device).eval()
     size = options.recipe.policy.image_size
     picture, state = torch.zeros(1, size, size, 3, dtype=torch.uint8), torch.zeros(1, len(policy.spec.state))
     inputs = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"])).to(device)
-    ways = {"eager": policy}
+    ways: dict[str, Callable[[Any], Any]] = {"eager": policy}
     if device.type == "cuda":
         ways |= {"CUDA graph": Replay(policy), "compiled, CUDA graph": Replay(torch.compile(policy))}
     found = {}
-    for name, call in ways.items():
-        with torch.inference_mode(), pick_autocast("auto", device):
+    for (name, call), precision in product(ways.items(), ("float32", "bfloat16")):
+        call = Replay(call.function) if isinstance(call, Replay) else call  # a recording has one number format
+        with torch.inference_mode(), pick_autocast(precision, device):
             cost = measure(policy, lambda call=call: call(inputs), device)
-        found[name] = {"p50_ms": cost.p50_ms, "p99_ms": cost.p99_ms, "flops": cost.flops}
+        found[f"{name}, {precision}"] = {"p50_ms": cost.p50_ms, "p99_ms": cost.p99_ms, "flops": cost.flops}
     return {"latency": found}
+
+
+WORK: dict[Phase, Callable[[Options, int], dict[str, Any]]] = {
+    "record": _record,
+    "train": _train,
+    "evaluate": _evaluate,
+    "controls": _controls,
+    "latency": _latency,
+}
 
 
 def report(options: Options) -> None:
     """Print the tables and write them."""
-    phases = {path.stem: read_json(path) for path in sorted((options.out / "phases").glob("*.json"))}
-    seeds = [seed for seed in options.seeds if f"evaluate-seed{seed}" in phases]
-    rows = [row for seed in seeds for row in _episodes(phases[f"evaluate-seed{seed}"], "as trained")]
-    each = [_episodes(phases[f"evaluate-seed{seed}"], "as trained") for seed in seeds]
-    parts = [
-        _beside_published(rows, phases[f"train-seed{seeds[0]}"]["parameters"], each),
-        _by_control(phases, seeds),
-        _by_task(rows),
-        _by_phase(phases),
-        LIMITS,
-    ]
+    files = [options.file("record"), *(options.file(phase, seed) for phase in ALL[1:-1] for seed in options.seeds)]
+    phases = {path.stem: found for path in files if path.exists() and (found := read_json(path))["done"]}
+    each = {seed: found for seed in options.seeds if (found := phases.get(options.file("evaluate", seed).stem))}
+    if not each:
+        raise SystemExit(f"{options.out}: nothing is evaluated yet; run the phase evaluate")
+    seeds = [_episodes(found, "as trained") for found in each.values()]
+    parameters = phases[options.file("train", next(iter(each))).stem]["parameters"]
+    parts = [_beside_published(seeds, parameters), _by_control(phases), _by_task(seeds), _by_phase(phases), LIMITS]
     text = "\n\n".join(parts)
     print(text)
-    protocol = phases[f"evaluate-seed{seeds[0]}"]["cells"]["as trained"]["protocol"]
+    protocol = next(iter(each.values()))["cells"]["as trained"]["protocol"]
     data = {"phases": {name: _without_episodes(found) for name, found in phases.items()}, "protocol": protocol}
     publish("metaworld_mt50", "Meta-World MT50", options.hardware, text, data, options.report, protocol["versions"])
 
@@ -220,21 +254,14 @@ def _episodes(found: Row, title: str) -> list[Row]:
     return found["cells"][title]["per_episode"]
 
 
-def tiers(rows: list[Row]) -> dict[str, Row]:
-    """Of each tier that is there its success, with the interval."""
-    present = [tier for tier in TIERS if any(row["tier"] == tier for row in rows)]
-    return {tier: share(row["success"] for row in rows if row["tier"] == tier) for tier in present}
-
-
-def tier_mean(rows: list[Row]) -> float:
-    return mean(tier["pc_success"] for tier in tiers(rows).values())
-
-
-def _beside_published(rows: list[Row], parameters: int, each: list[list[Row]]) -> str:
-    found = tiers(rows)
+def _beside_published(seeds: list[list[Row]], parameters: int) -> str:
+    rows = list(chain.from_iterable(seeds))
+    found, average = by_tier(rows), mean_of_tiers(rows)
     own = [f"{found[tier]['pc_success']:.1f}" if tier in found else "–" for tier in TIERS]
-    average = f"**{tier_mean(rows):.1f}** (seeds {' '.join(f'{tier_mean(one):.1f}' for one in each)})"
-    lines = [("**plait**", f"{parameters / 1e6:.1f} M", *own, average, "this file")]
+    each = " ".join(f"{mean_of_tiers(one)['pc_success']:.1f}" for one in seeds)
+    low, high = average["pc_success_ci95"]
+    mean = f"**{average['pc_success']:.1f}** [{low:.1f}, {high:.1f}], seeds {each}"
+    lines = [("**plait**", f"{parameters / 1e6:.1f} M", *own, mean, "this file")]
     lines += [
         (name, size, *("–" if value is None else f"{value:.1f}" for value in values), source)
         for name, size, *values, source in PUBLISHED
@@ -243,21 +270,21 @@ def _beside_published(rows: list[Row], parameters: int, each: list[list[Row]]) -
     low, high = total["pc_success_ci95"]
     note = f"By episode: {total['pc_success']:.1f} % [{low:.1f}, {high:.1f}] of {len(rows)}. Published numbers are the "
     header = ("model", "parameters", "easy", "medium", "hard", "very hard", "mean of tiers", "source")
-    return f"{table(header, lines)}\n\n{note}authors' own."
+    return f"{table(header, lines)}\n\n{note}authors' own. Brackets: 95 % intervals."
 
 
-def _by_control(phases: dict[str, Row], seeds: list[int]) -> str:
+def _by_control(phases: dict[str, Row]) -> str:
     lines = []
     for title in CONTROLS:
-        controls = [phases[f"controls-seed{seed}"] for seed in seeds if f"controls-seed{seed}" in phases]
-        rows = [row for found in controls for row in _episodes(found, title)]
+        rows = [row for name, found in phases.items() if "controls" in name for row in _episodes(found, title)]
         if rows:
-            lines.append((title, f"{tier_mean(rows):.1f}", f"{share(r['success'] for r in rows)['pc_success']:.1f}"))
+            shares = mean_of_tiers(rows), share(row["success"] for row in rows)
+            lines.append((title, *(f"{each['pc_success']:.1f}" for each in shares)))
     return table(("what the policy is given", "mean of tiers", "by episode"), lines)
 
 
-def _by_task(rows: list[Row]) -> str:
-    lines = []
+def _by_task(seeds: list[list[Row]]) -> str:
+    lines, rows = [], list(chain.from_iterable(seeds))
     for task in dict.fromkeys(row["task_name"] for row in rows):
         mine = [row for row in rows if row["task_name"] == task]
         found = share(row["success"] for row in mine)
@@ -269,16 +296,21 @@ def _by_task(rows: list[Row]) -> str:
 def _by_phase(phases: dict[str, Row]) -> str:
     wanted = ("episodes", "frames", "workers", "samples", "samples_per_s", "data_wait", "mfu")
     lines = []
-    order = lambda item: (ALL.index(item[0].partition("-")[0]), item[0])  # noqa: E731
-    for name, found in sorted(phases.items(), key=order):
+    for name, found in phases.items():
         facts = [f"{key} {found[key]:,.4g}" for key in wanted if key in found]
         facts += [f"{way} {ms['p50_ms']:.3f} / {ms['p99_ms']:.3f} ms" for way, ms in found.get("latency", {}).items()]
         lines.append((name, f"{found['seconds']:.0f} s", ", ".join(facts)))
+    first = [found["seconds"] for name in ("record", "train", "evaluate") for found in _of(phases, name)[:1]]
+    lines.append(("record, train and evaluate once", f"{sum(first):.0f} s", "from an empty disk to the number"))
     return table(("phase", "time", ""), lines)
 
 
+def _of(phases: dict[str, Row], phase: str) -> list[Row]:
+    return [found for name, found in phases.items() if name.partition("-")[0] == phase]
+
+
 def _without_episodes(found: Row) -> Row:
-    """The numbers of a phase; of each episode only the task and the outcome."""
+    """The numbers of a phase; of its episodes only the summaries."""
     if "cells" not in found:
         return found
     return found | {

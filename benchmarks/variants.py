@@ -4,6 +4,7 @@ Every variant is recorded (once for equal scenes), trained, and evaluated on sce
 training with its evaluations is one small file in ``out/cells``, and the same command does the rest.
 """
 
+import hashlib
 import json
 import multiprocessing
 import sys
@@ -18,7 +19,7 @@ import torch
 from publish import RESULTS, publish, table
 
 from plait import checkpoint
-from plait.config import to_dict
+from plait.config import differences, refuse_other, to_dict
 from plait.data.cache import Images
 from plait.data.lerobot import Dataset
 from plait.evaluate.rollout import evaluate
@@ -142,7 +143,7 @@ def run(study: Study, options: Options) -> None:
 def _run(study: Study, variants: Mapping[str, Variant], options: Options) -> None:
     datasets = _record(variants, options)
     keys = [(name, seed) for seed in range(options.seeds) for name in variants]
-    keys = [key for key in keys if not _file(options, *key).exists()]
+    keys = [key for key in keys if not _finished(study, options, key)]
     work = partial(_cell, study, options, datasets)
     if options.jobs == 1:
         for key in keys:
@@ -169,9 +170,9 @@ def _record(variants: Mapping[str, Variant], options: Options) -> dict[str, Path
     for name, variant in variants.items():
         by_scenes.setdefault(json.dumps([variant.env, variant.scenes], sort_keys=True), []).append(name)
     found: dict[str, Path] = {}
-    for number, names in enumerate(by_scenes.values()):
+    for scenes, names in by_scenes.items():
         first = variants[names[0]]
-        folder = options.out / f"dataset{number}"
+        folder = options.out / f"dataset-{hashlib.sha256(scenes.encode()).hexdigest()[:8]}"
         most = max(variants[name].demonstrations for name in names)
         record(first.env, folder, most, first.scenes, options.recorders or processors(), images="png", cache=True)
         data = Dataset.open(folder)
@@ -192,9 +193,7 @@ def _cell(study: Study, options: Options, datasets: dict[str, Path], key: tuple[
     policy = checkpoint.load(run).to(pick_device("auto"))
     results = _evaluations(study, variant, policy, options.episodes, options.workers)
     found = {
-        "variant": to_dict(variant.recipe.policy),
-        "train": to_dict(replace(variant.recipe.train, seed=seed)),
-        "demonstrations": variant.demonstrations,
+        **_settings(variant, seed, options),
         "parameters": sum(weight.numel() for weight in policy.parameters()),
         "minutes": round(minutes, 2),
         "trials": {title: _count(trial, results[title]["per_episode"]) for title, trial in study.trials.items()},
@@ -203,6 +202,28 @@ def _cell(study: Study, options: Options, datasets: dict[str, Path], key: tuple[
     _file(options, name, seed).parent.mkdir(parents=True, exist_ok=True)
     _file(options, name, seed).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return key
+
+
+def _settings(variant: Variant, seed: int, options: Options) -> dict[str, Any]:
+    """What a cell's numbers depend on."""
+    recipe = variant.recipe
+    made = {"variant": to_dict(recipe.policy), "train": to_dict(replace(recipe.train, seed=seed))}
+    return made | {"demonstrations": variant.demonstrations, "episodes": options.episodes}
+
+
+def _finished(study: Study, options: Options, key: tuple[str, int]) -> bool:
+    """Whether that is done already.
+
+    Raises:
+        ValueError: it was done with other settings.
+    """
+    name, seed = key
+    path, settings = _file(options, name, seed), _settings(study.variants[name], seed, options)
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text())
+    refuse_other(path, differences({part: found[part] for part in settings}, json.loads(json.dumps(settings))))
+    return True
 
 
 def _evaluations(study: Study, variant: Variant, policy: Policy, episodes: int, workers: int) -> dict[str, Row]:
@@ -246,6 +267,8 @@ def _rows(study: Study, cells: Mapping[str, list[Row]]) -> Iterator[tuple[str, .
 
 def _share(counts: list[dict[str, int]]) -> str:
     hits, n = sum(count["hits"] for count in counts), sum(count["n"] for count in counts)
+    if not n:
+        return "–"
     low, high = wilson(hits, n)
     text = f"{100 * hits / n:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
     each = [100 * count["hits"] / count["n"] for count in counts]

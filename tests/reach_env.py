@@ -9,7 +9,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from plait.spec import Spec
+
 ID = "reach_env:Reach-v0"
+REACH = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
 HORIZON = 12
 
 

@@ -60,6 +60,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it, or restore it from a copy") from error
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The tables of a file of JSON lines, [] where there is none; a line that was cut off by a kill is left out."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
 def flush(folder: Path) -> None:
     """Wait until all files in ``folder`` are on the disk itself, where a power cut leaves them."""
     for file in filter(Path.is_file, folder.rglob("*")):

@@ -153,11 +153,14 @@ class Policy(nn.Module):
         present[INSTRUCTION] = present[INSTRUCTION] & word_mask.any(dim=1)
         return Inputs(images, state, words, word_mask, present)
 
+    def encode(self, inputs: Inputs) -> dict[str, Tokens]:
+        """The tokens of each modality, before they meet."""
+        normalised = self.normalise_state.normalise(inputs.state)
+        return self.encoder(Inputs(inputs.images, normalised, inputs.words, inputs.word_mask, inputs.present))
+
     def fuse(self, inputs: Inputs, reads: bool = False) -> Fused:
         """Encode and fuse each moment. ``reads=True`` also returns what the fusion looked at (attention, gates)."""
-        normalised = self.normalise_state.normalise(inputs.state)
-        inputs = Inputs(inputs.images, normalised, inputs.words, inputs.word_mask, inputs.present)
-        return self.fusion(self.encoder(inputs), reads)
+        return self.fusion(self.encode(inputs), reads)
 
     def remember(self, fused: Fused, inputs: Inputs) -> Tokens:
         """What the head acts on: the fused tokens; with a memory, those of the last moment and the memory's one."""

@@ -14,11 +14,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shape:
-    """What a part declares about its output when it is built: at most ``n`` tokens of width ``dim``."""
+    """What a part declares about its output when it is built: at most ``n`` tokens of width ``dim``.
+
+    Attributes:
+        grid: (rows, columns) when the tokens tile an image.
+        modalities: of fused tokens, the one that each tells of most; empty where none does.
+    """
 
     n: int
     dim: int
     grid: tuple[int, int] | None = None
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from plait.cli import main
 from plait.cli.evaluate import unknown_words_line
 from plait.files import locked
 from plait.policy import Policy
-from plait.spec import Spec
 from policies import small_policy
-from reach_env import ID
+from reach_env import ID, REACH
 
-REACH = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
 UNKNOWN = "words that training never saw, in the instructions of 100 % of the episodes: go, left, right\n"
 
 

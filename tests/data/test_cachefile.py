@@ -163,7 +163,7 @@ def test_the_cache_makes_room_for_episodes(tmp_path: Path, spec: Spec, monkeypat
 
 
 def test_where_it_cannot_be(tmp_path: Path, spec: Spec):
-    message = "no cache can be recorded: camera 'front' is stored as video, .*; store images as png, or leave"
+    message = "no cache can be recorded: camera 'front' is stored as video, .*; say --images png, or leave"
     with pytest.raises(ValueError, match=message):
         DatasetWriter(tmp_path / "video", replace(spec, cameras={"front": (128, 128)}), "auto", cache=True)
     assert not (tmp_path / "video").exists()

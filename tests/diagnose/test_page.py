@@ -111,6 +111,20 @@ def test_a_curve_without_points_is_nothing():
     assert "polyline" in page.curve("Loss", "updates", {"a": [(3, 0.5)]})
 
 
+def test_a_linear_scale_begins_at_zero_and_lines_differ():
+    drawn = page.curve("Share", "updates", {name: [(0, 0.0), (10, 0.5)] for name in "abcdef"}, linear=True)
+    assert drawn.count('points="0.0,400.0 1000.0,0.0"') == 6
+    assert [f'polyline class="line{i}"' in drawn for i in range(6)] == [True] * 5 + [False]
+
+
+def test_contents_lead_to_the_sections():
+    entries = [page.Entry("Does it <work>?", "It does.", "good", "works"), page.Entry("Later", "not yet")]
+    reader = Reader(page.page("t", "v", "l", [page.contents(entries), page.section("It", "", anchor="works")]))
+    assert [link["href"] for link in reader.all("a")] == ["#works"]
+    assert reader.all("section")[0]["id"] == "works"
+    assert "Does it <work>?" in reader.text and reader.all("li")[0]["class"] == "good"
+
+
 def test_code_and_markup_in_text_are_set_and_escaped():
     assert page.prose("run `a <b>` & go") == "<p>run <code>a &lt;b&gt;</code> &amp; go</p>\n"
     assert "plait act &quot;a &amp; b&quot;" in page.commands([("more", 'plait act "a & b"')])

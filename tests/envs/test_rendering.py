@@ -61,3 +61,15 @@ def test_nothing_is_printed_at_exit_without_a_display_or_setting():
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_segments_name_the_geometry_and_leave_pictures_alone(world):
+    renderer = Renderer(world[0])
+    size = {"above": (20, 30), "away": (10, 10)}
+    before = renderer.render(*world, size)
+    segments = renderer.segment(*world, size)
+    assert segments["above"].shape == (20, 30)
+    assert np.array_equal(segments["above"] == world[0].geom(0).id, before["above"][..., 0] > 0)
+    assert (segments["away"] == -1).all()
+    after = renderer.render(*world, size)
+    assert all(np.array_equal(before[camera], after[camera]) for camera in size)

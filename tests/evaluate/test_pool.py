@@ -77,17 +77,6 @@ def test_observations_are_those_of_the_environment():
     assert seen == [(0, 0), (180, 3), (360 % 256, 6), (540 % 256, 9)]
 
 
-def test_blank_cameras_are_black():
-    seen = []
-
-    def watch(observation):
-        seen.append((observation.images["top"].max(), observation.state[0, 1]))
-        return np.zeros((1, 3, 1))
-
-    run(watch, n=1, slots=1, blank=("top",))
-    assert seen == [(0, 0), (0, 3), (0, 6), (0, 9)]
-
-
 def test_a_dead_worker_is_named():
     with pytest.raises(RuntimeError, match=r"worker 1 .* ended with status 7 while it ran the episodes \[1, 3\]"):
         run(env_args={"fail": "die", "fail_seed": 103}, plan=lambda _: np.zeros((4, 3, 1)))

@@ -19,12 +19,10 @@ from plait.evaluate.video import write_video
 from plait.evaluate.worker import Scenes
 from plait.files import locked
 from plait.memory import RecurrentConfig
-from plait.spec import Spec
 from policies import small_policy
-from reach_env import ID
+from reach_env import ID, REACH
 
 TABLETOP = envs.make("tabletop").unwrapped.embodiment
-REACH = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
 
 
 def reach_policy(**config):
@@ -49,7 +47,7 @@ def test_eval_json_is_complete(tmp_path):
     assert (protocol["horizon"], protocol["rendering"]) == (None, None)  # a foreign one, which does not tell
     assert (protocol["execute"], protocol["slots"], protocol["checkpoint"]) == (4, 2, "abc")
     assert protocol["ensemble"] is None
-    assert (protocol["cameras"], protocol["blank"]) == ({"top": [16, 16]}, [])
+    assert (protocol["cameras"], protocol["alter"]) == ({"top": [16, 16]}, [])
     assert protocol["env_args"] == {"fail": "", "fail_seed": -1}  # defaults too
     assert {"plait", "torch", "mujoco", "gymnasium"} <= set(protocol["versions"])
 
@@ -128,12 +126,11 @@ def demonstrate(env, scenes, episode):
 STDIN = """
 import torch
 from plait.evaluate.rollout import evaluate
-from plait.spec import Spec
 from policies import small_policy
+from reach_env import ID, REACH
 
 torch.set_num_threads(1)
-spec = Spec(cameras={"top": (16, 16)}, state=("place", "steps"), actions=("move",), rate=5.0)
-result = evaluate(small_policy(spec=spec, image_size=16), "reach_env:Reach-v0", episodes=2, slots=2, workers=2)
+result = evaluate(small_policy(spec=REACH, image_size=16), ID, episodes=2, slots=2, workers=2)
 print(result["aggregated"]["n_episodes"])
 """
 
@@ -225,13 +222,6 @@ def test_no_episodes_are_too_few():
     for name, value, least in (("seed", -1, 0), ("workers", 0, 1), ("slots", 0, 1), ("videos", -1, 0)):
         with pytest.raises(ValueError, match=f"{name}: {value} is too small; at least {least}"):
             evaluate(reach_policy(), ID, **{name: value})
-
-
-def test_blank_cameras_stand_in_the_protocol_and_unknown_ones_are_refused():
-    result = evaluate(reach_policy(), ID, episodes=1, workers=1, blank=["top"], quiet=True)
-    assert result["protocol"]["blank"] == ["top"]
-    with pytest.raises(ValueError, match=r"no camera 'tip'; choose one of \['top'\]. Did you mean 'top'"):
-        evaluate(reach_policy(), ID, episodes=1, blank=["tip"], quiet=True)
 
 
 def test_videos_show_failures_and_successes(tmp_path):

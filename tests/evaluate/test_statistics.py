@@ -2,7 +2,7 @@ from math import isclose
 
 import pytest
 
-from plait.evaluate.statistics import grouped, manipulated, share, summarise, wilson
+from plait.evaluate.statistics import by_tier, difference, grouped, manipulated, mean_of_tiers, share, summarise, wilson
 
 Z2 = 1.959963984540054**2
 
@@ -73,3 +73,23 @@ def test_groups_partition_the_episodes():
     groups = grouped(rows, "split")
     assert list(groups) == ["seen", "unseen"]
     assert (groups["seen"]["n_episodes"], groups["unseen"]["pc_success"]) == (2, 0.0)
+
+
+def test_the_interval_of_a_difference_is_newcombes():
+    """His table II, method 10: 56/70 against 48/80, and 9/10 against 3/10."""
+    for (a, n), (b, m), low, high in (((56, 70), (48, 80), 5.24, 33.39), ((9, 10), (3, 10), 17.05, 80.90)):
+        one, other = (share([True] * hits + [False] * (of - hits)) for hits, of in ((a, n), (b, m)))
+        assert difference(one, other) == pytest.approx((low, high), abs=0.02)
+        assert difference(other, one) == pytest.approx((-high, -low), abs=0.02)
+
+
+def test_the_mean_of_tiers_does_not_weigh_them_by_their_episodes() -> None:
+    rows = [{"tier": "easy", "success": True}] * 30 + [{"tier": "hard", "success": i < 5} for i in range(10)]
+    found = mean_of_tiers(rows)
+    assert found["pc_success"] == 75.0 and {tier: x["pc_success"] for tier, x in by_tier(rows).items()} == {
+        "easy": 100.0,
+        "hard": 50.0,
+    }
+    low, high = found["pc_success_ci95"]
+    assert low < 75 < high and high - low < 30  # that of the worse tier is 53 wide
+    assert mean_of_tiers([{"success": True}]) == {"pc_success": None, "pc_success_ci95": [0.0, 100.0]}

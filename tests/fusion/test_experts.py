@@ -28,9 +28,10 @@ def test_reads_tell_which_experts_each_modality_uses() -> None:
     policy = small_policy(fusion=config)
     inputs = policy.prepare(random_observation())
     reads = policy.fuse(inputs, reads=True).reads
-    assert set(reads) == {"gates.0", "load.0", "gates.1", "load.1"}
+    assert set(reads) == {f"{what}.{layer}" for what in ("attention", "gates", "load") for layer in (0, 1)}
     tokens = 2 * 4 * 4 + 1 + inputs.words.shape[1]  # two cameras of 4 x 4 after thinning, the state, the words
     assert reads["gates.0"].shape == (3, tokens, 5) and reads["load.1"].shape == (3, 4, 5)
+    assert reads["attention.0"].shape == (3, 4, tokens, tokens)
     torch.testing.assert_close(reads["load.1"].sum(-1), torch.full((3, 4), 2.0))
     assert reads["gates.0"][:, -16:].gt(0).sum(-1).eq(2 * inputs.word_mask).all(), "padding uses no expert"
 

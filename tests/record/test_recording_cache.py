@@ -58,5 +58,5 @@ def test_it_is_continued_and_extended(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_video_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"camera 'front' is stored as video, .*; store images as png"):
+    with pytest.raises(ValueError, match=r"camera 'front' is stored as video, .*; say --images png"):
         record("tabletop", tmp_path / "d", 2, workers=1, images="video", cache=True)

@@ -19,8 +19,8 @@ LARGEST_SCALE = 100.0  # CLIP's, "to prevent training instability"
 class LogitScale(nn.Module):
     """What cosines are multiplied by: learned, 1 / temperature at first, and never above 100.
 
-    At the bound, a gradient that leads further up is dropped and one that leads back is not: the number neither drifts
-    beyond, nor is it held there for ever, as it would be by ``clamp``.
+    At the bound, a gradient that leads further up is dropped and one that leads back is not, so that the number is not
+    held there for ever, as it would be by ``clamp``.
 
     Raises:
         ValueError: a temperature below 0.01.

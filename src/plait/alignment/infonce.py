@@ -99,7 +99,7 @@ def _tiles(height: int, width: int, first: int, side: int) -> Iterator[tuple[sli
 
 
 def _log_sum_exp(logits: Float[Tensor, "r c"], dim: int, wide: torch.dtype) -> Float[Tensor, " n"]:
-    """In the wider type, without a copy of the logits in it."""
+    """In the wider type."""
     top = logits.amax(dim, keepdim=True).to(wide)
     return (logits - top).exp_().sum(dim).log_().add_(top.squeeze(dim))
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from plait.cli.parse import Verb, folder, pairs
+from plait.cli.environment import environment, recorded
+from plait.cli.parse import Verb, folder
 
 NAMED = 8  # unknown words, at most
 SEEN = {
@@ -72,16 +73,19 @@ class Eval(Verb):
         """Of the report's folder: evaluations of different scenes, words or control do not replace each other."""
         if self.dataset is not None:
             return f"dataset-{_plain(Path(self.dataset).resolve().name)}"
-        changed = {"env": None if self._env_is_recorded else self.env, "seed": self.seed or None}
+        other = self.env if self.env != recorded(self.checkpoint).get("env") else None
+        changed = {"env": other, "seed": self.seed or None}
         changed |= {"blank": ",".join(self.blank) or None, "execute": self.execute, "ensemble": self.ensemble}
         options = [f"{name}={value}" for name, value in changed.items() if value is not None]
         return "-".join([self.instructions, *map(_plain, options), *map(_plain, sorted(self.env_args))])
 
     def _closed_loop(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
+        from plait.evaluate.alter import Blanked
         from plait.evaluate.rollout import PARTIAL, WHOLE, evaluate
+        from plait.spec import camera_modality
 
-        env, env_args = self._environment()
+        env, env_args = environment(self.checkpoint, self.env, self.env_args)
         result = evaluate(
             policy,
             env,
@@ -89,7 +93,7 @@ class Eval(Verb):
             episodes=self.episodes,
             seed=self.seed,
             instructions=self.instructions,
-            blank=self.blank,
+            alter=[Blanked(camera_modality(camera)) for camera in self.blank],
             execute=self.execute,
             ensemble=self.ensemble,
             workers=self.workers,
@@ -122,30 +126,6 @@ class Eval(Verb):
         with locked(out):
             print(f"details: {write_report(result, out)}")
 
-    def _environment(self) -> tuple[str, dict[str, Any]]:
-        """The environment that is named; the one in which the training data was recorded has that one's arguments."""
-        given = pairs(self.env_args, "--env-args")
-        if not self._env_is_recorded and self.env is not None:
-            return self.env, given
-        recorded = self._recorded
-        if "env" not in recorded:
-            raise ValueError(
-                f"{self.checkpoint}: its training data was not recorded with plait; say --env ENV, "
-                "or --dataset DATASET for the error on held-out episodes."
-            )
-        return recorded["env"], {**recorded["env_args"], **given}
-
-    @property
-    def _recorded(self) -> dict[str, Any]:
-        """How the training data was recorded, as far as plait did that."""
-        from plait import checkpoint
-
-        return checkpoint.provenance(self.checkpoint).get("dataset", {}).get("recorded", {})
-
-    @property
-    def _env_is_recorded(self) -> bool:
-        return self.env is None or self.env == self._recorded.get("env")
-
 
 def _plain(word: str) -> str:
     """As part of a folder's name."""
@@ -154,13 +134,16 @@ def _plain(word: str) -> str:
 
 def closed_loop_lines(result: dict[str, Any]) -> Iterator[str]:
     """One line per number: in total, and per family, split and tier where there are several."""
+    from plait.envs.metaworld.tasks import TIERS
+    from plait.evaluate.statistics import mean_of_tiers
+
     groups = {"all episodes": result["aggregated"]}
     for table in (result["per_family"], result["per_split"], result["per_tier"]):
         groups |= table if len(table) > 1 else {}
     for name, group in groups.items():
         yield f"{name:14} success {_percent(group, 'pc_success')}   {group['n_episodes']} episodes"
-    if len(tiers := result["per_tier"].values()) > 1:
-        yield f"{'mean of tiers':14} success {sum(tier['pc_success'] for tier in tiers) / len(tiers):5.1f} %"
+    if set(result["per_tier"]) == set(TIERS):
+        yield f"{'mean of tiers':14} success {_percent(mean_of_tiers(result['per_episode']), 'pc_success')}"
     if result["aggregated"].get("pc_named") is not None:
         yield f"{'':14} acted on the object that was named {_percent(result['aggregated'], 'pc_named')}"
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from plait.cli.act import Act
 from plait.cli.catalogue import List
 from plait.cli.compare import Compare
+from plait.cli.diagnose import Diagnose
 from plait.cli.doctor import Doctor
 from plait.cli.evaluate import Eval
 from plait.cli.parse import Verb, sentence
@@ -23,6 +24,7 @@ VERBS: dict[str, type[Verb]] = {
     "eval": Eval,
     "act": Act,
     "compare": Compare,
+    "diagnose": Diagnose,
     "doctor": Doctor,
     "list": List,
 }

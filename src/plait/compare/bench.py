@@ -128,8 +128,10 @@ class Bench:
 
     def _evaluate(self, cell: Cell, run: Path) -> dict[str, Any]:
         policy, trials, protocol = checkpoint.load(run).to(pick_device(self.device)), {}, {}
-        began = time.perf_counter()
+        began, tells = time.perf_counter(), False
         for name, (instructions, env_args) in self._trials(cell).items():
+            if name == "following" and not tells:
+                continue
             result = evaluate(
                 policy,
                 self.setup.env,
@@ -143,6 +145,9 @@ class Bench:
             if result["partial"]:
                 raise KeyboardInterrupt
             trials[name] = _counts(name, result["per_episode"])
+            tells = tells or any(
+                row.get("target") for row in result["per_episode"]
+            )  # what is manipulated, and what not
             protocol = protocol or result["protocol"]
         return {"trials": trials, "evaluate_s": round(time.perf_counter() - began, 1), "protocol": protocol}
 

@@ -63,7 +63,7 @@ class DatasetWriter:
         self.videos = [camera for camera, kind in self.storage.items() if kind == "video"]
         if cache and self.videos:
             lossy = f"camera {self.videos[0]!r} is stored as video, which does not keep each pixel"
-            raise ValueError(f"no cache can be recorded: {lossy}; store images as png, or leave the cache to training")
+            raise ValueError(f"no cache can be recorded: {lossy}; say --images png, or leave the cache to training")
         recover(self.path, discard=True)
         begun = (self.path / layout.PLAIT).exists()
         if (self.path / layout.INFO).exists() and not (begun and not read_info(self.path)["total_episodes"]):

@@ -14,6 +14,7 @@ from importlib.resources import files
 from math import log10
 
 Point = tuple[float, float]
+LINES = 5  # kinds of lines in a curve that can be told apart
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,18 @@ class Animation:
     alt: str
     caption: str
     good: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of ``contents``: a question, its answer, the answer's tone as in ``verdict``, and the section that is
+    linked; "" where there is none.
+    """
+
+    question: str
+    answer: str
+    tone: str = "plain"
+    anchor: str = ""
 
 
 def page(title: str, verdict: str, lead: str, sections: Iterable[str]) -> str:
@@ -67,8 +80,20 @@ def page(title: str, verdict: str, lead: str, sections: Iterable[str]) -> str:
 """
 
 
-def section(heading: str, *parts: str) -> str:
-    return f"<section>\n<h2>{_inline(heading)}</h2>\n{''.join(parts)}</section>\n"
+def section(heading: str, *parts: str, anchor: str = "") -> str:
+    """``anchor``: its name for links, such as those of ``contents``."""
+    name = f' id="{escape(anchor)}"' if anchor else ""
+    return f"<section{name}>\n<h2>{_inline(heading)}</h2>\n{''.join(parts)}</section>\n"
+
+
+def contents(entries: Iterable[Entry]) -> str:
+    """What the page answers, each with a link to where."""
+    return f'<nav aria-label="Questions"><ol class="contents">\n{"".join(map(_entry, entries))}</ol></nav>\n'
+
+
+def verdict(text: str, tone: str) -> str:
+    """The sentence under a heading that the numbers below it support. ``tone``: "good", "bad" or "plain"."""
+    return f'<p class="verdict {escape(tone)}">{_inline(text)}</p>\n'
 
 
 def prose(text: str) -> str:
@@ -100,20 +125,23 @@ def intervals(caption: str, rows: Iterable[Interval]) -> str:
     return f'<table class="intervals"><caption>{_inline(caption)}</caption>\n<tbody>\n{body}</tbody></table>\n'
 
 
-def curve(caption: str, unit: str, series: Mapping[str, Sequence[Point]]) -> str:
-    """Lines over a common axis; the values, all above 0, stand on a logarithmic scale."""
-    points = [point for line in series.values() for point in line if point[1] > 0]
+def curve(caption: str, unit: str, series: Mapping[str, Sequence[Point]], linear: bool = False) -> str:
+    """Lines over a common axis. The values stand on a logarithmic scale, and those that are not above 0 are left out;
+    ``linear``: on a scale that begins at 0.
+    """
+    points = [point for line in series.values() for point in line if linear or point[1] > 0]
     if not points:
         return ""
     last = max(x for x, _ in points) or 1
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    span = max(log10(high / low), 1e-9)
+    low, high = 0.0 if linear else min(y for _, y in points), max(y for _, y in points)
+    span = max(high if linear else log10(high / low), 1e-9)
+    down = (lambda y: (high - y) / span) if linear else lambda y: log10(high / y) / span
     lines, legend = "", ""
     for number, (name, line) in enumerate(series.items()):
-        place = (f"{1000 * x / last:.1f},{400 * log10(high / y) / span:.1f}" for x, y in line if y > 0)
-        lines += f'<polyline class="line{number}" points="{" ".join(place)}"/>'
+        place = (f"{1000 * x / last:.1f},{400 * down(y):.1f}" for x, y in line if linear or y > 0)
+        lines += f'<polyline class="line{number % LINES}" points="{" ".join(place)}"/>'
         end = f" {line[-1][1]:.3g}" if line else ""
-        legend += f'<li class="line{number}">{_inline(name)}{end}</li>'
+        legend += f'<li class="line{number % LINES}">{_inline(name)}{end}</li>'
     said = "; ".join(f"{name} from {line[0][1]:.3g} to {line[-1][1]:.3g}" for name, line in series.items() if line)
     return f"""<figure class="curve">
 <figcaption>{_inline(caption)}</figcaption>
@@ -125,9 +153,16 @@ def curve(caption: str, unit: str, series: Mapping[str, Sequence[Point]]) -> str
 """
 
 
-def gallery(animations: Iterable[Animation]) -> str:
-    """Moving pictures beside each other; still where the reader prefers reduced motion."""
-    return f'<ul class="gallery">\n{"".join(map(_animation, animations))}</ul>\n'
+def picture(image: bytes, alt: str, caption: str) -> str:
+    """A still picture (WebP), two of whose pixels are one of the page's, such as a plot on a transparent ground."""
+    img = f'<img srcset="{_data(image)} 2x" alt="{escape(alt)}" loading="lazy">'
+    return f'<figure class="picture">{img}<figcaption>{_inline(caption)}</figcaption></figure>\n'
+
+
+def gallery(animations: Iterable[Animation], wide: bool = False) -> str:
+    """Moving pictures beside each other; still where the reader prefers reduced motion. ``wide``: with much in them."""
+    name = "gallery wide" if wide else "gallery"
+    return f'<ul class="{name}">\n{"".join(map(_animation, animations))}</ul>\n'
 
 
 def commands(lines: Iterable[tuple[str, str]]) -> str:
@@ -136,6 +171,11 @@ def commands(lines: Iterable[tuple[str, str]]) -> str:
         f"<dt>{_inline(what)}</dt><dd><pre><code>{escape(line)}</code></pre></dd>\n" for what, line in lines
     )
     return f'<dl class="commands">\n{items}</dl>\n'
+
+
+def _entry(row: Entry) -> str:
+    link = f'<a href="#{escape(row.anchor)}">{_inline(row.question)}</a>' if row.anchor else _inline(row.question)
+    return f'<li class="{escape(row.tone)}">{link}<p>{_inline(row.answer)}</p></li>\n'
 
 
 def _interval(row: Interval) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import gymnasium
 import torch
 
-from plait.config import unknown
 from plait.control import Controller
 from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.encoders.tokenizer import Tokenizer
+from plait.evaluate.alter import Alteration, as_json, refuse_unknown
 from plait.evaluate.worker import Scenes
 from plait.spec import Spec
 from plait.versions import simulation_versions
@@ -49,9 +49,14 @@ def embodiment(env: gymnasium.Env, assumed: Spec) -> Spec:
     )
 
 
+def known_instructions(env: gymnasium.Env) -> tuple[str, ...]:
+    """What ``reset`` takes as ``options["instruction"]``; a foreign environment has its normal ones alone."""
+    return getattr(env.unwrapped, "instructions", ("normal",))
+
+
 def refuse_deaf(env: gymnasium.Env, scenes: Scenes) -> None:
     """Raise a ValueError for instructions that the environment does not know; a foreign one would ignore the option."""
-    known = getattr(env.unwrapped, "instructions", ("normal",))
+    known = known_instructions(env)
     if scenes.instructions not in known:
         raise ValueError(
             f"instructions: {scenes.instructions!r} is not known to environment {scenes.env!r}; choose one of {known}"
@@ -66,26 +71,29 @@ def refuse_misfit(differences: list[str], what: str) -> None:
 
 
 def protocol(
-    controller: Controller, scenes: Scenes, env: gymnasium.Env, seed: int, checkpoint: str | None
+    controller: Controller,
+    scenes: Scenes,
+    env: gymnasium.Env,
+    alter: Sequence[Alteration],
+    seed: int,
+    checkpoint: str | None,
 ) -> dict[str, Any]:
     """Everything that the result depends on besides the weights, whose fingerprint is ``checkpoint``.
 
     Raises:
-        ValueError: the policy does not fit the environment, or that one knows no such instructions or cameras.
+        ValueError: the policy does not fit the environment, or that one knows no such instructions or modalities.
     """
     policy = controller.policy
     refuse_deaf(env, scenes)
     spec = embodiment(env, policy.spec)
-    for camera in scenes.blank:
-        if camera not in spec.cameras:
-            raise unknown("camera", camera, spec.cameras)
+    refuse_unknown(alter, spec)
     refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
     return {
         "environment": scenes.env,
         "environment_id": env.spec.id if env.spec else None,
         "env_args": _arguments(env) | scenes.env_args,
         "instructions": scenes.instructions,
-        "blank": list(scenes.blank),
+        "alter": as_json(alter),
         "cameras": {camera: list(size) for camera, size in spec.cameras.items()},
         "policy_image_size": policy.config.image_size,
         "rendering": getattr(env.unwrapped, "rendering", None),

@@ -14,6 +14,7 @@ import torch
 
 from plait.config import refuse_small
 from plait.control import Controller
+from plait.evaluate.alter import Alteration, altering
 from plait.evaluate.pool import Episode, Pool
 from plait.evaluate.protocol import evaluation_seed, protocol, unknown_words
 from plait.evaluate.statistics import grouped, summarise
@@ -37,7 +38,7 @@ def evaluate(
     episodes: int = 200,
     seed: int = 0,
     instructions: str = "normal",
-    blank: Sequence[str] = (),
+    alter: Sequence[Alteration] = (),
     execute: int | None = None,
     ensemble: float | None = None,
     slots: int = SLOTS,
@@ -61,7 +62,7 @@ def evaluate(
         seed: chooses the scenes; training never sees any of them (``evaluation_seed``).
         instructions: ``"normal"``, ``"exchanged"`` (for another object of the same scene, or for another task),
             ``"absent"``, ``"paraphrase"`` or ``"unknown_words"``, as far as the environment knows them.
-        blank: cameras whose pictures are black.
+        alter: what is changed in the observations before the policy sees them (``alter``), the first one first.
         execute: control steps between two predictions; the policy's own value when omitted.
         ensemble: predict at every step and average what overlaps, with this decay of weights (``control.Ensemble``).
         slots, workers: environments that are stepped together, the policy's batch; and in how many processes, one per
@@ -76,19 +77,19 @@ def evaluate(
 
     Raises:
         ValueError: a number that is too small, or the policy does not fit the environment, one sentence per
-            difference; or that one knows no such words or cameras; or another process evaluates into ``out``.
+            difference; or that one knows no such words or modalities; or another process evaluates into ``out``.
         FloatingPointError: the policy's actions are not finite.
         RuntimeError: an environment failed or a worker died.
     """
     refuse_small(episodes=(episodes, 1), seed=(seed, 0), slots=(slots, 1), workers=(workers, 1), videos=(videos, 0))
     seeds = tuple(evaluation_seed(seed, i) for i in range(episodes))
-    scenes = Scenes(env, seeds, env_args or {}, instructions, tuple(blank))
+    scenes = Scenes(env, seeds, env_args or {}, instructions)
     controller = Controller(policy, min(slots, episodes), execute, ensemble)
     with closing(scenes.make()) as probe:
-        described = protocol(controller, scenes, probe, seed, checkpoint)
+        described = protocol(controller, scenes, probe, alter, seed, checkpoint)
         with nullcontext() if out is None else locked(Path(out)):
             with Bar(title, episodes, "episodes", quiet=quiet) as bar:
-                finished, result = _run(controller, scenes, probe, described, workers, bar)
+                finished, result = _run(controller, scenes, probe, alter, described, workers, bar)
             if out is not None:
                 _write(result, scenes, chosen(finished, videos), policy, Path(out), video_format)
     return result
@@ -98,14 +99,15 @@ def _run(
     controller: Controller,
     scenes: Scenes,
     probe: gymnasium.Env,
+    alter: Sequence[Alteration],
     described: dict[str, Any],
     workers: int | None,
     bar: Bar,
 ) -> tuple[list[Episode], dict[str, Any]]:
     """The finished episodes and the report on them."""
-    start = time.perf_counter()
+    start, seen = time.perf_counter(), altering(alter)
     with Pool(scenes, probe, controller.rows, controller.execute, workers) as pool:
-        plan = lambda observation: controller.plan(observation, reset=pool.fresh)  # noqa: E731
+        plan = lambda observation: controller.plan(seen(observation, pool.fresh), reset=pool.fresh)  # noqa: E731
         finished, partial = _collect(rollouts(plan, pool, described["seed"]), bar)
     wall_s = time.perf_counter() - start
     unknown = unknown_words(controller.policy.tokenizer, [episode.instruction for episode in finished])

@@ -11,7 +11,7 @@ import numpy as np
 
 from plait import envs
 from plait.config import from_dict
-from plait.data.keys import ACTION, IMAGE_PREFIX
+from plait.data.keys import ACTION
 from plait.evaluate.memory import Layout, attach
 from plait.processes import Channel
 
@@ -23,15 +23,12 @@ FACTS = (  # of ``info``, if there
 
 @dataclass(frozen=True)
 class Scenes:
-    """Which episodes to run: one per seed, in environment ``env``, with one kind of instruction; ``blank`` cameras are
-    black.
-    """
+    """Which episodes to run: one per seed, in environment ``env``, with one kind of instruction."""
 
     env: str
     seeds: tuple[int, ...]
     env_args: dict[str, Any] = field(default_factory=dict)
     instructions: str = "normal"
-    blank: tuple[str, ...] = ()
 
     def make(self) -> gymnasium.Env:
         return envs.make(self.env, **self.env_args)
@@ -95,7 +92,7 @@ class Slot:
 
     def _show(self, observation: dict[str, Any]) -> None:
         for name, array in self.observed.items():
-            array[...] = 0 if name.removeprefix(IMAGE_PREFIX) in self.scenes.blank else observation[name]
+            array[...] = observation[name]
 
     @contextmanager
     def _named(self) -> Iterator[None]:

@@ -58,8 +58,8 @@ class Bottleneck(nn.Module):
             {module_name(name): Resampler(width, width, queries, heads, looks) for name in groups if is_camera(name)}
         )
         self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(layers))
-        cameras = len(self.resamplers)
-        self.shape = Shape(cameras * queries + len(groups) - cameras, width)
+        modalities = [name for name in groups for _ in range(queries if is_camera(name) else 1)]
+        self.shape = Shape(len(modalities), width, modalities=tuple(modalities))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         groups = self.embed(groups)

@@ -103,7 +103,7 @@ class CrossAttention(nn.Module):
         self.embed = GroupEmbedding(groups, dim)
         self.layers = nn.ModuleList(CrossModalAttention(dim, heads) for _ in range(layers))
         self.readout = GroupReadout(self.embed.shapes, width, readout)
-        self.shape = Shape(len(groups), width)
+        self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         groups = self.embed(groups)

@@ -79,7 +79,7 @@ class Early(nn.Module):
         towers = {n: Tower(shape, stages, depth, readout, cells, width, told) for n, shape in cameras.items()}
         self.cameras = nn.ModuleDict({module_name(name): tower for name, tower in towers.items()})
         self.others = nn.ModuleDict({name: nn.Linear(shape.dim, width) for name, shape in others.items()})
-        self.shape = Shape(len(groups), width)
+        self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         means = {name: masked_mean(groups[name]) for name in self.others}

@@ -49,9 +49,10 @@ class ExpertsConfig:
 class Experts(nn.Module):
     """Attention mixes the modalities; experts may specialise in one of them, or not: the router learns it.
 
-    The loss ``balance`` keeps all experts in use. Reads, for each layer: ``gates.<layer>`` ``[b, n, experts]``
-    (0 for experts that a token does not use, and for padding) and ``load.<layer>`` ``[b, groups, experts]``, the
-    share of each modality's tokens that use each expert (the order is that of ``groups``; a row sums to ``top_k``).
+    The loss ``balance`` keeps all experts in use. Reads, for each layer: ``attention.<layer>`` ``[b, heads, n, n]``,
+    in the order of ``groups``; ``gates.<layer>`` ``[b, n, experts]`` (0 for experts that a token does not use, and for
+    padding) and ``load.<layer>`` ``[b, groups, experts]``, the share of each modality's tokens that use each expert (a
+    row sums to ``top_k``).
     """
 
     def __init__(
@@ -75,13 +76,16 @@ class Experts(nn.Module):
             ExpertsLayer(dim, heads, len(groups), experts, top_k, expansion) for _ in range(layers)
         )
         self.readout = GroupReadout(self.embed.shapes, width, readout)
-        self.shape = Shape(len(groups), width)
+        self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         groups = self.embed(groups)
         joined, kinds = join(groups), _kinds(groups)
         x, mask, losses, read = joined.data, joined.mask, [], {}
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, ExpertsLayer)
+            if reads:
+                read[f"attention.{index}"] = layer.weights(x, mask)
             x, gates, loss = layer(x, mask, kinds)
             losses.append(loss)
             if reads:
@@ -109,6 +113,11 @@ class ExpertsLayer(nn.Module):
         normed = self.mlp_norm(x)
         gates, probabilities = self.router(normed, kinds)
         return x + self.mlp(normed, gates), gates, balance_loss(gates, probabilities, mask)
+
+    def weights(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b h n n"]:
+        """The attention weights that ``forward`` uses on the same arguments."""
+        normed = self.attention_norm(x)
+        return self.attention.weights(normed, normed, mask)
 
 
 def _kinds(groups: dict[str, Tokens]) -> Int[Tensor, " n"]:

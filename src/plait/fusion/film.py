@@ -71,7 +71,7 @@ class Film(nn.Module):
         self.others = nn.ModuleDict(
             {name: nn.Linear(shape.dim, width) for name, shape in groups.items() if not is_camera(name)}
         )
-        self.shape = Shape(len(groups), width)
+        self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         condition = torch.cat([masked_mean(groups[name]) for name in self.conditions], dim=1)

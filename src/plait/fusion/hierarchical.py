@@ -58,7 +58,7 @@ class Hierarchical(nn.Module):
         self.level = nn.Parameter(0.02 * torch.randn(low.shape.n + mid.shape.n, width))
         self.high = nn.ModuleList(TransformerLayer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.shape = Shape(low.shape.n + mid.shape.n, width)
+        self.shape = Shape(low.shape.n + mid.shape.n, width, modalities=low.shape.modalities + mid.shape.modalities)
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         low, mid = self.low(groups), self.mid(groups, reads)

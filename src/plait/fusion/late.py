@@ -78,7 +78,7 @@ class Late(nn.Module):
         self.cameras = nn.ModuleDict({module_name(name): tower for name, tower in towers.items()})
         self.others = nn.ModuleDict({name: nn.Linear(shape.dim, width) for name, shape in others.items()})
         self.join = join(len(groups) * width, width, width)
-        self.shape = Shape(len(groups), width)
+        self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         encoded = [

@@ -61,7 +61,8 @@ class Multiscale(nn.Module):
         self.others = nn.ModuleDict(
             {name: nn.Linear(shape.dim, width) for name, shape in groups.items() if not is_camera(name)}
         )
-        self.shape = Shape(sum(len(pyramid.readouts) for pyramid in pyramids.values()) + len(self.others), width)
+        modalities = [camera for camera, pyramid in pyramids.items() for _ in pyramid.readouts] + list(self.others)
+        self.shape = Shape(len(modalities), width, modalities=tuple(modalities))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         words = masked_mean(groups[INSTRUCTION])

@@ -71,7 +71,7 @@ class Unified(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         self.output = nn.Linear(dim, width) if actions else GroupReadout(self.embed.shapes, width, readout, cells)
-        self.shape = Shape(actions or len(groups), width)
+        self.shape = Shape(actions, width) if actions else Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         parts = self.embed(groups)

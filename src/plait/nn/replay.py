@@ -30,6 +30,10 @@ class Replay:
             self._inputs = [tensor.clone() for tensor in tensors]
             self.graph = self._record(pytree.tree_unflatten(self._inputs, structure))
         for mine, new in zip(self._inputs, tensors, strict=True):
+            if mine.shape != new.shape:  # copy_ would repeat a row for all
+                raise ValueError(
+                    f"a tensor of shape {tuple(new.shape)}; {tuple(mine.shape)} was recorded, and is replayed"
+                )
             mine.copy_(new, non_blocking=True)
         self.graph.replay()
         return pytree.tree_map(torch.clone, self._result)  # the next replay overwrites it

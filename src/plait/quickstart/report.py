@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from plait import checkpoint
 from plait.diagnose import page
+from plait.diagnose.shown import bar, count, films
 from plait.nn.device import has_bfloat16, pick_device
 from plait.train.tracker import read_log
 
@@ -43,18 +43,13 @@ def write_page(folder: Path, notes: dict[str, dict[str, Any]], results: Results,
 
 def verdict(total: Results) -> str:
     """The one sentence to remember, as good or bad as the figures are."""
-    success = f"{_count(total['normal'], 'pc_success')} new scenes"
+    success = f"{count(total['normal'], 'pc_success')} new scenes"
     if total["normal"]["pc_success"] < GOOD:
         return f"The policy has not learned the task yet: it succeeds in {success}."
     if total["exchanged"]["pc_named"] < GOOD:
-        obeyed = _count(total["exchanged"], "pc_named")
+        obeyed = count(total["exchanged"], "pc_named")
         return f"The policy succeeds in {success}, but follows changed words only in {obeyed}."
     return f"The policy that you have just trained picks up what it is told to in {success}."
-
-
-def _count(total: dict[str, Any], share: str) -> str:
-    """``23 of 25``: how many episodes a share stands for."""
-    return f"{round(total[share] / 100 * total['n_episodes'])} of {total['n_episodes']}"
 
 
 def duration(seconds: float) -> str:
@@ -76,19 +71,17 @@ def _lead(total: Results, seconds: float) -> str:
 
 def _obedience(total: Results) -> list[str]:
     rows = [
-        _interval(total["normal"], "pc_success", "Success", "new scenes, the instruction as in training"),
-        _interval(total["exchanged"], "pc_named", "Instruction exchanged", "lifts the object that is named now"),
-        _interval(
+        bar(total["normal"], "pc_success", "Success", "new scenes, the instruction as in training"),
+        bar(total["exchanged"], "pc_named", "Instruction exchanged", "lifts the object that is named now"),
+        bar(
             total["exchanged"],
             "pc_first_named",
             "… lifts the object named before",
             "high if it ignored the words",
             "bad",
         ),
-        _interval(total["absent"], "pc_success", "No instruction", "chance is 25 %", "plain"),
-        _interval(
-            total["unseen"], "pc_success", "Unseen combinations", "pairs of colour and shape never trained", "plain"
-        ),
+        bar(total["absent"], "pc_success", "No instruction", "chance is 25 %", "plain"),
+        bar(total["unseen"], "pc_success", "Unseen combinations", "pairs of colour and shape never trained", "plain"),
     ]
     text = (
         "Four objects lie on the table: two colours times two shapes, so that only the words tell which one is meant. "
@@ -98,34 +91,10 @@ def _obedience(total: Results) -> list[str]:
     return [page.prose(text), page.intervals("Share of scenes; the thin line is the 95 % interval", rows)]
 
 
-def _interval(total: dict[str, Any], key: str, label: str, note: str, tone: str = "good") -> page.Interval:
-    low, high = total[f"{key}_ci95"]
-    return page.Interval(label, total[key] or 0.0, low, high, f"{note}; n\u00a0=\u00a0{total['n_episodes']}", tone)
-
-
 def _pictures(folder: Path, results: Results) -> list[str]:
-    shown = [
-        _animation(folder / "eval" / name, row)
-        for name, result in results.items()
-        for row in result["per_episode"]
-        if "video" in row
-    ]
+    shown = [each for name, result in results.items() for each in films(folder / "eval" / name, result)]
     text = "Below each picture: the seven numbers that the policy sends to the robot, ten times a second."
     return [page.prose(text), page.gallery(shown)]
-
-
-def _animation(folder: Path, row: dict[str, Any]) -> page.Animation:
-    path = folder / row["video"]
-    still = path.with_suffix(".still.webp")
-    with Image.open(path) as image:
-        image.seek(getattr(image, "n_frames", 1) - 1)
-        image.convert("RGB").save(still, quality=70)
-    caption = f"“{row['instruction']}”"
-    if row["first_named"] != row["target"]:
-        caption += f", not the {row['first_named']} as before"
-    outcome = "and succeeds" if row["success"] else "and fails"
-    alt = f"The gripper, told “{row['instruction']}”, acts for {row['steps']} steps {outcome}."
-    return page.Animation(path.read_bytes(), still.read_bytes(), alt, caption, row["success"])
 
 
 def _learning(run: Path, notes: dict[str, dict[str, Any]]) -> list[str]:

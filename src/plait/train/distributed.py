@@ -6,7 +6,7 @@ CUDA graph must be warmed up for. By NVLink's bandwidth, the gradients of 30 M p
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from datetime import timedelta
 
@@ -116,6 +116,12 @@ def average(tensors: Sequence[Tensor], world: World) -> None:
     parts = flat.split([tensor.numel() for tensor in tensors])
     means = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
     torch._foreach_copy_(list(tensors), means)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def take_from_first(tensors: Iterable[Tensor], world: World) -> None:
+    """Every process gets what the first one has."""
+    for tensor in tensors if world.size > 1 else ():
+        dist.broadcast(tensor, 0)
 
 
 def total(values: Sequence[float], world: World) -> list[float]:

@@ -13,7 +13,7 @@ from plait.data.world import ALONE, World
 from plait.nn.device import pick_autocast, pick_device
 from plait.nn.replay import Replay
 from plait.train.config import TrainConfig
-from plait.train.distributed import any_wishes, average, total, wait
+from plait.train.distributed import any_wishes, average, take_from_first, total, wait
 from plait.train.flops import peak, sample_flops
 from plait.train.imbalance import watch
 from plait.train.interrupt import Interrupt
@@ -126,6 +126,7 @@ def validate(
 ) -> Iterator[tuple[str, float]]:
     """The mean of each loss over the held-out samples of all processes; nothing when there are none."""
     torch.manual_seed(0)  # a loss that draws noise draws the same at every validation
+    take_from_first(model.buffers(), world)  # its batch norm is what is saved
     sums: dict[str, Tensor] = {}
     samples = 0
     for batch in source.validation():

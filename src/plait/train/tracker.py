@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plait.files import write_whole
+from plait.files import read_json_lines, write_whole
 
 LOG = "log.jsonl"
 
@@ -105,9 +105,7 @@ def _rows(pending: list[tuple[int, dict[str, Tensor]]]) -> list[dict[str, float]
 
 def read_log(folder: Path) -> list[dict[str, float]]:
     """The rows of a run's log, oldest first; a line that was cut off by a kill is left out."""
-    path = folder / LOG
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return read_json_lines(folder / LOG)
 
 
 def _cut(path: Path, step: int) -> None:

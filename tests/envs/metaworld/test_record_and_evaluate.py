@@ -7,6 +7,7 @@ import pytest
 from plait import envs
 from plait.data.lerobot import Dataset
 from plait.envs.metaworld.tasks import INSTRUCTIONS, TIER
+from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
 from plait.record.recorder import record
 from policies import small_policy
@@ -26,14 +27,16 @@ def test_each_scene_of_a_recording_has_its_task(tmp_path: Path):
 
 def test_each_episode_of_an_evaluation_has_its_task():
     policy = small_policy(spec=envs.make("metaworld", **ARGUMENTS).unwrapped.embodiment, action_horizon=50)
-    options = {"episodes": 3, "slots": 2, "workers": 2, "execute": 50, "blank": ["corner2"], "quiet": True}
+    options = {"episodes": 3, "slots": 2, "workers": 2, "execute": 50, "quiet": True}
+    options |= {"alter": [Blanked("images.corner2")]}
     result = evaluate(policy, "metaworld", ARGUMENTS, **options)
     assert [row["task"] for row in result["per_episode"]] == TASKS
     assert [row["tier"] for row in result["per_episode"]] == [TIER[task] for task in TASKS]
     assert {task: group["n_episodes"] for task, group in result["per_task"].items()} == dict.fromkeys(TASKS, 1)
     assert {tier: group["n_episodes"] for tier, group in result["per_tier"].items()} == {"easy": 2, "hard": 1}
     protocol = result["protocol"]
-    assert (protocol["blank"], protocol["horizon"], protocol["rate"]) == (["corner2"], 500, 80.0)
+    assert (protocol["horizon"], protocol["rate"]) == (500, 80.0)
+    assert protocol["alter"] == [{"type": "blanked", "modality": "images.corner2"}]
     assert protocol["versions"]["metaworld"] == "3.1.1"
 
 

@@ -229,3 +229,19 @@ def test_render_is_a_larger_picture():
     env.reset(seed=0)
     picture = env.render()
     assert picture is not None and picture.shape == (480, 640, 3) and picture.std() > 20
+
+
+def test_masks_show_where_each_object_is():
+    """An object's own colour stands where its mask is, and only there."""
+    env = envs.make("tabletop", family="pick", size=(48, 64))
+    for seed in range(5):
+        observation, info = env.reset(seed=seed)
+        masks = env.unwrapped.masks()
+        assert masks.keys() == {"front", "wrist"} and info["target"] in masks["front"]
+        every = np.sum(list(masks["front"].values()), axis=0)
+        assert every.shape == (48, 64) and every.max() == 1, "no pixel shows two objects"
+        for name, mask in masks["front"].items():
+            seen = observation["observation.images.front"][mask].astype(float).mean(axis=0)
+            rgb = {colour: np.array(COLOURS[colour].rgb) for colour in ("red", "green", "blue", "yellow")}
+            near = max(rgb, key=lambda c: rgb[c] @ seen / np.linalg.norm(rgb[c]) / np.linalg.norm(seen))
+            assert near == name.split()[0] and mask.sum() > 10

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from plait import envs
 from plait.data.keys import STATE
 from plait.data.lerobot import Dataset
 from plait.data.tables import EpisodeRow
@@ -103,6 +104,8 @@ class Case:
     def scenes(self) -> list[Scene]:
         """A sample of the episodes, each with its scene; [] where ``no_scenes`` has a reason."""
         extras = {extra["episode_index"]: extra for extra in self.dataset.extras() if "seed" in extra}
+        if self._elsewhere:
+            return []
         rows = spaced([row for row in self.sound if row.index in extras], SCENES)
         return [Scene(row, extras[row.index]["seed"], extras[row.index].get("scene", row.index)) for row in rows]
 
@@ -110,7 +113,16 @@ class Case:
     def no_scenes(self) -> str:
         """Why no scene can be laid out again; "" when it can."""
         unknown = "the dataset does not say from which seeds its scenes come (those that plait records do)"
+        if self._elsewhere:
+            unknown = f"the scenes are those of another environment, {self._elsewhere!r}"
         return self.no_env if self.env is None else "" if self.scenes else unknown
+
+    @property
+    def _elsewhere(self) -> str:
+        """The environment of the recording, where that is another one; its seeds mean nothing here."""
+        recorded = self.dataset.provenance().get("arguments", {}).get("env", "")
+        here = self.env.spec.id if self.env is not None and self.env.spec else ""
+        return recorded if recorded and here != envs.ALIASES.get(recorded, recorded) else ""
 
     @cached_property
     def starts(self) -> list[tuple[Scene, dict[str, Any], dict[str, Any]]]:

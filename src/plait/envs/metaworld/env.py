@@ -64,6 +64,7 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = observation_space(self.embodiment)
         self._simulation: Any = None  # nothing is compiled before the first reset
+        self._steps, self._is_success, self._expert_seed = 0, False, 0
 
     @property
     def rendering(self) -> dict[str, Any]:
@@ -106,8 +107,10 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             what ``step`` returns; ``info["steps"]`` is the number of executed steps.
 
         Raises:
-            ValueError: another shape, or a number that is not finite.
+            ValueError: another shape, a number that is not finite, or no episode is running.
         """
+        if self._simulation is None or self._is_success or self._steps == HORIZON:
+            raise ValueError("metaworld: no episode is running; call reset first")
         executed = 0
         for action in clipped(actions, 4):
             self._is_success = self._simulation.step(action)

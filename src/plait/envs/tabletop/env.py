@@ -151,6 +151,11 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """A scripted demonstrator; ``noise`` is the standard deviation that is added to x, y, z, in action units."""
         return Expert(self._scene, self._task.layout, self._goal, noise, self._expert_seed)
 
+    def masks(self) -> dict[str, dict[str, NDArray[np.bool_]]]:
+        """Camera -> name of each object -> bool ``[height, width]``, where the observation's picture shows it now."""
+        names, segments = self._task.layout.names, self._scene.segment(self.embodiment.cameras)
+        return {camera: {name: numbers == i for i, name in enumerate(names)} for camera, numbers in segments.items()}
+
     def render(self) -> NDArray[np.uint8] | None:
         """``uint8 [480, 640, 3]``, from the front camera; None when ``render_mode`` is None."""
         return self._scene.draw({"front": VIDEO_SIZE}, self._quality)["front"] if self.render_mode else None

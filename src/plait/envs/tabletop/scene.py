@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.envs.rendering import Pictures, Renderer, Size
+from plait.envs.rendering import Pictures, Renderer, Segments, Size
 from plait.envs.tabletop.vocabulary import COLOURS, SHAPES, Pair, Shape
 
 Vector = NDArray[np.float64]
@@ -158,6 +158,11 @@ class Scene:
     def draw(self, cameras: Mapping[str, Size], quality: str) -> Pictures:
         """Camera -> ``uint8 [height, width, 3]``."""
         return _renderer(quality, os.getpid(), get_ident()).render(self.model, self.data, cameras) if cameras else {}
+
+    def segment(self, cameras: Mapping[str, Size]) -> Segments:
+        """Camera -> ``int64 [height, width]``: the object that each pixel shows, -1 where it shows none."""
+        found = _renderer("fast", os.getpid(), get_ident()).segment(self.model, self.data, cameras) if cameras else {}
+        return {camera: np.where(geoms < 0, -1, self._owner[geoms]) for camera, geoms in found.items()}
 
 
 @cache

@@ -1,0 +1,219 @@
+"""Are the modalities aligned? Where embeddings of pictures and words lie, and what they tell of the thing named."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plait.alignment.metrics import compute_alignment_metrics, effective_rank, linear_cka, measure_modality_gap
+from plait.diagnose import page
+from plait.diagnose.heatmaps import ROWS, rows
+from plait.diagnose.plots import Projection, embedding_map
+from plait.diagnose.probe import probe_label, probe_place
+from plait.diagnose.scenes import Truth, views
+from plait.diagnose.style import webp
+from plait.diagnose.subject import Answer, Subject, Tone
+from plait.nn.pooling import masked_mean
+from plait.policy import Policy
+from plait.spec import INSTRUCTION, group_modality, is_camera
+from plait.types import Inputs, Tokens
+
+QUESTION = "Are the modalities aligned?"
+SCENES = 400  # half of them to fit the probes
+DRAWN = 150  # scenes, in the maps
+PROJECTIONS: dict[Projection, str] = {"t-SNE": "sklearn", "UMAP": "umap"}  # and the module that each needs
+WHOLE = "all fused tokens"
+SHOWN = (
+    "cka",
+    "effective_rank",
+    "effective_rank_words",
+    "modality_gap",
+    "gap_to_variance_ratio",
+    "matched_similarity",
+    "mean_similarity",
+)
+Embeddings = dict[str, Float[Tensor, "n _"]]
+Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Of n scenes: modality -> the mean of its tokens, before the modalities meet and after; and all fused tokens.
+
+    ``after`` is empty where no fused token is a modality's own.
+    """
+
+    before: Embeddings
+    after: Embeddings
+    fused: Float[Tensor, "n d"]
+
+
+def ask(subject: Subject) -> Answer:
+    """The first moment of ``SCENES`` scenes."""
+    if not subject.policy.spec.cameras:
+        return Answer(QUESTION, "There is nothing to align: this policy has no camera.", "plain", {})
+    seen = views(subject, SCENES)
+    found = embed(subject.policy, subject.policy.prepare(seen.observation))
+    told = seen.observation.instruction
+    labels = [str(facts.get("target", words)) for facts, words in zip(seen.facts, told, strict=True)]
+    numbers: Numbers = {
+        "scenes": SCENES,
+        "label": "object" if "target" in seen.facts[0] else "instruction",
+        "before": {name: _pair(x, found.before[INSTRUCTION]) for name, x in _cameras(found.before).items()},
+        "after": {
+            name: _shared(x, found.after[INSTRUCTION], told) | _pair(x, found.after[INSTRUCTION])
+            for name, x in _cameras(found.after).items()
+        },
+        "probes": _probes(found, labels, seen.truth),
+    }
+    verdict, tone = judge(numbers)
+    parts = [*_shown_probes(numbers), *_shown_metrics(numbers), *_maps(found, labels)]
+    return Answer(QUESTION, verdict, tone, numbers, tuple(parts))
+
+
+@torch.inference_mode()
+def embed(policy: Policy, inputs: Inputs) -> Embedded:
+    """What the policy makes of single moments, on the processor."""
+    training = policy.training
+    parts = [_part(policy.eval(), some.to(policy.device)) for some in rows(inputs, ROWS)]
+    policy.train(training)
+    before = {name: torch.cat([part.before[name] for part in parts]) for name in parts[0].before}
+    after = {name: torch.cat([part.after[name] for part in parts]) for name in parts[0].after}
+    return Embedded(before, after, torch.cat([part.fused for part in parts]))
+
+
+def _part(policy: Policy, inputs: Inputs) -> Embedded:
+    groups = policy.encode(inputs)
+    tokens = policy.fusion(groups).tokens
+    before = {name: masked_mean(group).cpu() for name, group in groups.items() if group_modality(name) == name}
+    own, after = [group_modality(name) for name in policy.fusion.shape.modalities], {}
+    for name in dict.fromkeys(own):
+        places = [i for i, modality in enumerate(own) if modality == name]
+        after[name] = masked_mean(Tokens(tokens.data[:, places], tokens.mask[:, places])).cpu()
+    return Embedded(before, after, tokens.cleaned().flatten(1).cpu())
+
+
+def _cameras(embeddings: Embeddings) -> Embeddings:
+    return {name: x for name, x in embeddings.items() if is_camera(name)}
+
+
+def _pair(camera: Tensor, words: Tensor) -> Numbers:
+    """What can be said of two spaces, whether they are one or not."""
+    ranks = {"effective_rank": _rank(camera), "effective_rank_words": _rank(words)}
+    return {"cka": linear_cka(camera, words, debiased=True), **ranks}
+
+
+def _rank(x: Float[Tensor, "n d"]) -> float:
+    """Around the mean; 0 where all rows are the same but for rounding."""
+    centred = x - x.mean(dim=0)
+    return effective_rank(centred) if centred.abs().max() > 1e-6 * x.abs().max() else 0.0
+
+
+def _shared(camera: Tensor, words: Tensor, told: list[str]) -> Numbers:
+    """What can be said of two modalities in one space."""
+    return compute_alignment_metrics(camera, words, groups=told) | measure_modality_gap(camera, words)
+
+
+def _probes(found: Embedded, labels: list[str], truth: Truth | None) -> Numbers:
+    """What each embedding tells of what is named: which it is and, where the simulator knows that, its place."""
+    embeddings = {f"{name}, before": x for name, x in found.before.items() if is_camera(name) or name == INSTRUCTION}
+    embeddings |= {f"{name}, after": x for name, x in _cameras(found.after).items()}
+    probes = {name: probe_label(x, labels) for name, x in (embeddings | {WHOLE: found.fused}).items()}
+    if truth is not None:
+        places, shown = _places(truth)
+        if shown.sum() >= 4:
+            for name, x in (embeddings | {WHOLE: found.fused}).items():
+                probes[name]["place_r2"] = probe_place(x[shown], places[shown])
+    return probes
+
+
+def _places(truth: Truth) -> tuple[Float[Tensor, "n 2"], Tensor]:
+    """Where the first camera's picture shows the middle of the named object, and in which scenes it shows it."""
+    mask = next(iter(truth.named.values())).float()
+    area = mask.sum(dim=(1, 2)).clamp(min=1)
+    down = torch.einsum("nhw,h->n", mask, torch.linspace(0, 1, mask.shape[1])) / area
+    across = torch.einsum("nhw,w->n", mask, torch.linspace(0, 1, mask.shape[2])) / area
+    return torch.stack([across, down], dim=1), mask.flatten(1).any(dim=1)
+
+
+def judge(numbers: Numbers) -> tuple[str, Tone]:
+    """Good where what pictures tell of the thing named grows in the fusion: there the words have reached them."""
+    probes, label = numbers["probes"], numbers["label"]
+    before = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("before")}
+    after = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("after")}
+    blind = max(before.values(), key=lambda probe: probe["correct"])
+    name, told = max((after or {WHOLE: probes[WHOLE]}).items(), key=lambda item: item[1]["correct"])
+    reached = told["correct_ci95"][0] > blind["correct_ci95"][1]
+    where = f"the tokens of `{name.removesuffix(', after')}`" if after else "its fused tokens"
+    text = (
+        f"Words {'reach' if reached else 'do not reach'} the pictures: after the fusion, {where} tell which {label} is "
+        f"named in {told['correct']:.0f} % of the scenes; before it, pictures tell it in {blind['correct']:.0f} %."
+    )
+    ratios = [pair["gap_to_variance_ratio"] for pair in numbers["after"].values()]
+    if ratios:
+        apart = "lie apart" if min(ratios) > 1 else "overlap"
+        text += (
+            f" Pictures and words {apart}: their centres are {min(ratios):.1f} times their own spread from each other."
+        )
+    return text, "good" if reached else "bad"
+
+
+def _shown_probes(numbers: Numbers) -> list[str]:
+    probes, label = numbers["probes"], numbers["label"]
+    bars = []
+    for name, probe in probes.items():
+        note = f"chance is {probe['chance']:.0f} %; n\u00a0=\u00a0{probe['n']}"
+        note += f"; of its place, {100 * max(0.0, probe['place_r2']):.0f} %" if "place_r2" in probe else ""
+        tone = "good" if name.endswith("after") else "plain"
+        low, high = probe["correct_ci95"]
+        bars.append(page.Interval(name, probe["correct"], low, high, note, tone))
+    text = (
+        f"Can a linear model tell from an embedding which {label} is named, in scenes that it was not fitted on? "
+        "Where a scene has several that could be, pictures alone cannot."
+    )
+    if any("place_r2" in probe for probe in probes.values()):
+        text += (
+            " “Of its place” is how much of the variance of the named object's place in the first camera's picture "
+            "such a model explains; words alone cannot tell it, nor can pictures."
+        )
+    caption = (
+        f"Share of scenes in which a linear model tells which {label} is named; the thin line is the 95 % interval"
+    )
+    return [page.prose(text), page.intervals(caption, bars)]
+
+
+def _shown_metrics(numbers: Numbers) -> list[str]:
+    header = (
+        "camera and words",
+        "CKA",
+        "effective rank",
+        "… of words",
+        "gap",
+        "gap / spread",
+        "cosine of pairs",
+        "of all",
+    )
+    rows = [
+        (f"{name}, {when}", *(f"{pair[key]:.2f}" if key in pair else "–" for key in SHOWN))
+        for when in ("before", "after")
+        for name, pair in numbers[when].items()
+    ]
+    return [page.table("Pictures against words, before and after the fusion", header, rows)]
+
+
+def _maps(found: Embedded, labels: list[str]) -> list[str]:
+    if not found.after:
+        return [page.prose("No map is drawn: no token that this policy's fusion returns is of a single modality.")]
+    some = {name: x[:DRAWN] for name, x in found.after.items() if is_camera(name) or name == INSTRUCTION}
+    drawn = {
+        name: embedding_map(some, labels[:DRAWN], name) for name, module in PROJECTIONS.items() if find_spec(module)
+    }
+    caption = "Fused tokens of {} scenes by {}: each modality's, and the same coloured by what is named."
+    alt = "Map of embeddings by {}, coloured by modality and by what is named"
+    return [
+        page.picture(webp(figure), alt.format(name), caption.format(min(DRAWN, len(labels)), name))
+        for name, figure in drawn.items()
+    ]

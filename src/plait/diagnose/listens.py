@@ -1,0 +1,157 @@
+"""Does it listen? The same scenes with other words: what it does then, and how much its first actions change."""
+
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from plait import envs
+from plait.diagnose import page
+from plait.diagnose.moments import taken
+from plait.diagnose.response import IGNORED, Response, responses
+from plait.diagnose.scenes import views
+from plait.diagnose.shown import bar, count
+from plait.diagnose.subject import Answer, Subject, Tone
+from plait.evaluate.alter import Removed, Shuffled, Swapped, altering
+from plait.evaluate.protocol import known_instructions
+from plait.evaluate.statistics import difference, manipulated, share
+from plait.spec import INSTRUCTION
+
+QUESTION = "Does it listen?"
+MOSTLY = 50.0  # percent; what lies above it with its whole interval is what the policy does
+TRIALS: dict[str, tuple[str, str, dict[str, Any]]] = {  # label, note, what is changed in the evaluation
+    "exchanged": ("Instruction exchanged", "another thing is asked for", {"instructions": "exchanged"}),
+    "swapped": ("Instruction of another scene", "judged by its own", {"alter": (Swapped(INSTRUCTION),)}),
+    "absent": ("No instruction", "judged by what it would be", {"alter": (Removed(INSTRUCTION),)}),
+    "shuffled": ("Words shuffled", "the same words in another order", {"alter": (Shuffled(),)}),
+    "paraphrase": ("Paraphrased", "known words, a new sentence", {"instructions": "paraphrase"}),
+}
+Results = dict[str, dict[str, Any]]
+Judged = tuple[str, Tone]
+
+
+def ask(subject: Subject) -> Answer:
+    """Evaluate the subject's scenes with other words, as far as the environment knows them."""
+    chosen = _trials(subject)
+    results = {"normal": subject.normal()}
+    for name in chosen:
+        label, _, changes = TRIALS[name]
+        results[name] = subject.evaluate(label.lower(), **changes)
+    heard = heeded(subject, chosen)
+    numbers: dict[str, Any] = {name: result["aggregated"] for name, result in results.items()}
+    if _tells(results):
+        numbers["exchanged"] |= kept(results)
+    numbers["change_of_first_actions"] = {name: asdict(response) for name, response in heard.items()}
+    text, tone = judge(numbers, heard)
+    parts = [page.intervals("Share of scenes; the thin line is the 95 % interval", _bars(numbers)), *_changes(heard)]
+    return Answer(QUESTION, text, tone, numbers, tuple(parts))
+
+
+def _trials(subject: Subject) -> list[str]:
+    """A foreign environment cannot ask for another thing: it is told what another of its scenes is told."""
+    with closing(envs.make(subject.env, **subject.env_args)) as env:
+        known = known_instructions(env)
+    unknown = {"swapped"} if "exchanged" in known else {"exchanged"}
+    return [name for name in TRIALS if name not in unknown and (name != "paraphrase" or name in known)]
+
+
+def _tells(results: Results) -> bool:
+    """Whether the environment tells what was acted on, so that one sees what it was that the policy heard."""
+    return "exchanged" in results and results["exchanged"]["aggregated"]["pc_named"] is not None
+
+
+def kept(results: Results) -> dict[str, Any]:
+    """``pc_kept``: of the scenes in which it acts on something, how often that is the same with the words exchanged."""
+    pairs = zip(results["normal"]["per_episode"], results["exchanged"]["per_episode"], strict=True)
+    acted = [(manipulated(one), manipulated(other)) for one, other in pairs if manipulated(one)]
+    return {**share((one == other for one, other in acted), "pc_kept"), "n_kept": len(acted)}
+
+
+def heeded(subject: Subject, trials: list[str]) -> dict[str, Response]:
+    """How much the first actions change with the words, compared with another scene and the same words."""
+    before = views(subject, subject.episodes).observation
+    every = np.ones(len(before), bool)
+    chance = altering([Swapped(m) for m in subject.policy.spec.modalities if m != INSTRUCTION])(before, every)
+    found = {}
+    for name in trials:
+        changes = TRIALS[name][2]
+        told = changes.get("instructions")
+        words = views(subject, subject.episodes, told).observation if told else before
+        after = altering(changes.get("alter", ()))(words, every)
+        pairs = zip(before.instruction, after.instruction, strict=True)
+        other = np.flatnonzero([a != b or name == "absent" for a, b in pairs])
+        if len(other):
+            own, changed, else_ = (taken(observation, other) for observation in (before, after, chance))
+            found[name] = responses(subject.policy, own, {name: changed}, else_)[name]
+    return found
+
+
+def judge(numbers: dict[str, Any], heard: dict[str, Response]) -> Judged:
+    """The verdict: by what it acts on where the environment tells that, else by its success."""
+    name = "exchanged" if "exchanged" in numbers else "swapped"
+    change = heard.get(name, Response(0.0, 0.0, 1.0))
+    if "pc_kept" in numbers[name]:
+        return _by_object(numbers[name], change)
+    return _by_success(numbers["normal"], numbers[name], change)
+
+
+def _by_object(total: dict[str, Any], change: Response) -> Judged:
+    other, kept = "with another object named, it", total["pc_kept_ci95"][0] > MOSTLY
+    named, first = count(total, "pc_named"), count(total, "pc_first_named")
+    if total["pc_named_ci95"][0] > MOSTLY:
+        return f"It listens: {other} acts on that one in {named} scenes.", "good"
+    if kept or (change.high < IGNORED and total["n_kept"]):
+        same = f"{round(total['pc_kept'] / 100 * total['n_kept'])} of {total['n_kept']}"
+        return f"It ignores the words: {other} still acts on the same one in {same} scenes.", "bad"
+    if change.high < IGNORED:
+        stay = f"with another object named, its first actions stay as they are ({_than(change)})"
+        return f"It ignores the words: {stay}.", "bad"
+    if total["pc_named_ci95"][0] > total["pc_first_named_ci95"][1]:
+        return f"It listens in part: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
+    if change.low > IGNORED:
+        follows = f"Its first actions follow the words ({_than(change)})"
+        return f"{follows}, but {other} acts on that one in only {named} scenes.", "bad"
+    unclear = "Whether it listens is not clear"
+    return f"{unclear}: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
+
+
+def _by_success(normal: dict[str, Any], other: dict[str, Any], change: Response) -> Judged:
+    rates = f"{normal['pc_success']:.0f} to {other['pc_success']:.0f} %"
+    if change.high < IGNORED:
+        stay = f"with those of another scene its first actions stay as they are ({_than(change)})"
+        return f"It ignores the words: {stay}, and success goes from {rates}.", "bad"
+    if difference(normal, other)[0] > 0:
+        return f"It listens: with the words of another scene, success goes from {rates}.", "good"
+    follows = f"Its first actions follow the words ({_than(change)})"
+    return f"{follows}, but success hardly does: with those of another scene it goes from {rates}.", "plain"
+
+
+def _than(change: Response) -> str:
+    return f"{change} of the change by chance"
+
+
+def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
+    bars = [bar(numbers["normal"], "pc_success", "Success", "the instruction as in training")]
+    for name in filter(numbers.__contains__, TRIALS):
+        label, note, _ = TRIALS[name]
+        if "pc_kept" in numbers[name]:
+            bars += [
+                bar(numbers[name], "pc_named", label, "acts on what is named now"),
+                bar(numbers[name], "pc_first_named", "… acts on what was named first", "", "bad"),
+            ]
+        else:
+            bars.append(bar(numbers[name], "pc_success", label, note, "good" if name == "paraphrase" else "plain"))
+    return bars
+
+
+def _changes(heard: dict[str, Response]) -> list[str]:
+    text = (
+        "How far the first predicted actions move when only the words change. The measure is how far they move in "
+        "another scene under the same words: 0 means that the words are ignored; where they decide, it is about 1."
+    )
+    rows = [
+        (TRIALS[name][0], f"{response.share:.2f}", f"{response.low:.2f}–{response.high:.2f}")
+        for name, response in heard.items()
+    ]
+    return [page.prose(text), page.table("Change of the first actions", ("words", "change", "95 % interval"), rows)]

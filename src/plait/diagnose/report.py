@@ -1,0 +1,111 @@
+"""The report: every question's answer on one page, and the numbers beside it.
+
+DIR/report.html      self-contained: no script, no network, no second file
+DIR/diagnose.json    settings, and of each answer the verdict and all numbers
+DIR/parts/           what stands under each verdict, so that a later call can put the page together again
+DIR/scenes/          the evaluation of the scenes as they are: eval.json and films
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import plait
+from plait.config import unknown
+from plait.diagnose import attention, costs, embeddings, listens, modalities, page, works
+from plait.diagnose.subject import Answer, Subject
+from plait.files import locked, read_json, write_whole
+
+QUESTIONS: dict[str, Callable[[Subject], Answer]] = {
+    "works": works.ask,
+    "listens": listens.ask,
+    "modalities": modalities.ask,
+    "attention": attention.ask,
+    "embeddings": embeddings.ask,
+    "costs": costs.ask,
+}
+FAST, FEW = ("works", "listens", "attention", "costs"), 50  # the questions of the short report, and its episodes
+PAGE, NUMBERS = "report.html", "diagnose.json"
+
+
+def diagnose(
+    subject: Subject, out: Path | str, questions: Sequence[str] = tuple(QUESTIONS)
+) -> Iterator[tuple[str, Answer]]:
+    """Ask the questions and yield each with its answer; after each, the report in ``out`` is whole and has it.
+
+    What an earlier call with the same settings has answered stays in the report and is not asked again. Other
+    settings begin a new report.
+
+    Raises:
+        ValueError: no such question, or the policy does not fit the environment, or another process writes into
+            ``out``.
+        KeyboardInterrupt: interrupted; the report has what is answered and names what is missing.
+    """
+    for name in questions:
+        if name not in QUESTIONS:
+            raise unknown("question", name, QUESTIONS)
+    folder, settings = Path(out), settings_of(subject)
+    subject = replace(subject, folder=folder / "scenes")
+    with locked(folder):
+        answers = answered(folder, settings)
+        for name in filter(questions.__contains__, QUESTIONS):
+            if name not in answers:
+                answers[name] = QUESTIONS[name](subject)
+            _write(folder, settings, answers, [other for other in questions if other not in answers])
+            yield name, answers[name]
+
+
+def settings_of(subject: Subject) -> dict[str, Any]:
+    """What the answers depend on."""
+    names = ("env", "env_args", "checkpoint", "episodes", "seed")
+    known = {name: getattr(subject, name) for name in names}
+    return json.loads(json.dumps({**known, "device": str(subject.policy.device), "plait": plait.__version__}))
+
+
+def answered(folder: Path, settings: dict[str, Any]) -> dict[str, Answer]:
+    """What an earlier call with the same settings has found."""
+    path = folder / NUMBERS
+    found = read_json(path) if path.exists() else {}
+    if found.get("settings") != settings:
+        return {}
+    read = lambda name: (_parts(folder, name).read_text("utf-8"),)  # noqa: E731
+    return {name: Answer(**answer, parts=read(name)) for name, answer in found["answers"].items()}
+
+
+def document(settings: dict[str, Any], answers: dict[str, Answer], missing: Sequence[str] = ()) -> str:
+    """The page. ``missing``: questions that were asked and have no answer yet."""
+    ordered = {name: answers[name] for name in QUESTIONS if name in answers}
+    worst = next((answer for answer in ordered.values() if answer.tone == "bad"), next(iter(ordered.values())))
+    entries = [page.Entry(answer.question, answer.verdict, answer.tone, name) for name, answer in ordered.items()]
+    entries += [page.Entry(name, "Not finished; the same command goes on.") for name in missing]
+    sections = [
+        page.section(answer.question, page.verdict(answer.verdict, answer.tone), *answer.parts, anchor=name)
+        for name, answer in ordered.items()
+    ]
+    headline = f"{worst.verdict.split('. ')[0].removesuffix('.')}."
+    return page.page("plait diagnose", headline, _lead(settings), [page.contents(entries), *sections])
+
+
+def _lead(settings: dict[str, Any]) -> str:
+    arguments = "".join(f", {name} = {value}" for name, value in settings["env_args"].items())
+    return (
+        f"Examined in {settings['episodes']} scenes of {settings['env']}{arguments} that training never saw, judged by "
+        f"the simulator. Checkpoint {settings['checkpoint']}, plait {settings['plait']}, {settings['device']}."
+    )
+
+
+def _write(folder: Path, settings: dict[str, Any], answers: dict[str, Answer], missing: list[str]) -> None:
+    """The parts first: what ``diagnose.json`` names is there."""
+    told = {}
+    for name, answer in answers.items():
+        write_whole(_parts(folder, name), "".join(answer.parts))
+        told[name] = {key: value for key, value in asdict(answer).items() if key != "parts"}
+    numbers = {"settings": settings, "missing": missing, "answers": told}
+    write_whole(folder / NUMBERS, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / PAGE, document(settings, answers, missing))
+
+
+def _parts(folder: Path, name: str) -> Path:
+    return folder / "parts" / f"{name}.html"

@@ -1,0 +1,65 @@
+"""How much a policy's actions follow one thing that it perceives: 0 where it ignores it, about 1 where it decides all.
+
+What the policy would do is predicted twice, with that thing as it is and exchanged. How far the actions move is
+compared with how far they move where (nearly) everything is exchanged: the change by chance. What a policy's own noise
+moves, if it draws any, is taken off both.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plait.diagnose.bootstrap import ratio
+from plait.diagnose.heatmaps import ROWS, rows
+from plait.policy import Policy
+from plait.types import Observation
+
+IGNORED = 0.15  # up to here, actions are said not to follow; what a policy uses moves them by at least twice as much
+
+
+@dataclass(frozen=True)
+class Response:
+    """A share of the change by chance, with its 95 % interval; all are root mean squares."""
+
+    share: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.share:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def responses(
+    policy: Policy, before: Observation, after: dict[str, Observation], chance: Observation
+) -> dict[str, Response]:
+    """Of each entry of ``after``, how much of the change from ``before`` to ``chance`` it makes, row by row.
+
+    The change is that of the predicted chunk, in standard deviations of the training actions, all entries alike.
+    """
+    own = _chunks(policy, before, 0)
+    noise = _distance(own, _chunks(policy, before, 1))
+    everything = _distance(own, _chunks(policy, chance, 2)) - noise
+    return {
+        name: _response(_distance(own, _chunks(policy, changed, 3)) - noise, everything)
+        for name, changed in after.items()
+    }
+
+
+def _response(change: Float[Tensor, " n"], everything: Float[Tensor, " n"]) -> Response:
+    share, low, high = (max(0.0, squared) ** 0.5 for squared in ratio(change, everything))
+    return Response(share, low, high)
+
+
+def _distance(one: Float[Tensor, "n horizon a"], other: Float[Tensor, "n horizon a"]) -> Float[Tensor, " n"]:
+    """The mean square of what lies between them."""
+    return (one - other).square().mean(dim=(1, 2))
+
+
+def _chunks(policy: Policy, observation: Observation, seed: int) -> Float[Tensor, "n horizon a"]:
+    """What the policy would do, normalised; ``seed``: of the noise that it may draw."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        some = rows(policy.prepare(observation), ROWS)
+        return torch.cat([policy.normalise_action.normalise(policy.predict(each)).cpu() for each in some])

@@ -1,0 +1,78 @@
+"""Pictures of success, as matplotlib figures: with its intervals, and while something fails."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from plait.diagnose.style import COLOURS, styled
+from plait.evaluate.statistics import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@styled
+def success_with_intervals(counts: Mapping[str, tuple[int, int]], xlabel: str = "success, %") -> "Figure":
+    """A dot for each share and a line for its 95 % Wilson interval, the first on top.
+
+    >>> figure = success_with_intervals({"told": (94, 100), "not told": (25, 100)})
+    >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    ['told', 'not told']
+
+    Args:
+        counts: name -> (successes, episodes).
+
+    Raises:
+        ValueError: more successes than episodes.
+    """
+    from matplotlib.figure import Figure  # only where it is used: it takes a second to load
+
+    figure = Figure(figsize=(6.4, 1.0 + 0.4 * len(counts)), layout="constrained")
+    axes = figure.add_subplot(xlim=(-2, 102), xlabel=f"{xlabel}, with 95 % interval")
+    for row, (hits, n) in enumerate(counts.values()):
+        low, high = wilson(hits, n)
+        axes.plot((100 * low, 100 * high), (row, row), color=COLOURS[0], lw=3, alpha=0.4, solid_capstyle="round")
+        if n:
+            axes.plot(100 * hits / n, row, "o", color=COLOURS[0], ms=6, clip_on=False)
+    axes.set_yticks(range(len(counts)), list(counts))
+    axes.set_ylim(len(counts) - 0.5, -0.5)
+    axes.tick_params(length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    return figure
+
+
+@styled
+def success_under_failure(
+    curves: Mapping[str, Sequence[tuple[float, int, int]]], xlabel: str = "share of the time that it fails, %"
+) -> "Figure":
+    """A curve for each kind of failure against how bad it is, with its 95 % Wilson interval as a band.
+
+    >>> figure = success_under_failure({"camera black": [(0, 95, 100), (50, 60, 100), (100, 5, 100)]})
+    >>> figure.axes[0].get_ylabel()
+    'success, %'
+
+    Args:
+        curves: name -> (how bad, successes, episodes) of each measurement, in any order.
+        xlabel: what measures how bad it is.
+
+    Raises:
+        ValueError: a measurement without episodes, or with more successes than episodes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot(ylim=(-2, 102), xlabel=xlabel, ylabel="success, %")
+    for number, (name, measured) in enumerate(curves.items()):
+        if empty := [bad for bad, _, n in measured if not n]:
+            raise ValueError(f"success: {name!r} was measured at {empty[0]} in no episode; leave that out")
+        places, hits, episodes = zip(*sorted(measured), strict=True)
+        low, high = zip(*map(wilson, hits, episodes), strict=True)
+        colour = COLOURS[number % len(COLOURS)]
+        axes.fill_between(places, [100 * x for x in low], [100 * x for x in high], color=colour, alpha=0.16, lw=0)
+        shares = [100 * hit / n for hit, n in zip(hits, episodes, strict=True)]
+        axes.plot(places, shares, "o-", color=colour, ms=4.5, lw=1.8, label=name, clip_on=False)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
+    return figure

@@ -1,0 +1,93 @@
+"""Does it work? Success by task, in scenes that training never saw, and where the episodes that fail end."""
+
+from collections import Counter
+from typing import Any
+
+from plait.diagnose import page
+from plait.diagnose.shown import bar, count, films
+from plait.diagnose.subject import Answer, Subject, Tone
+from plait.evaluate.statistics import Row, manipulated
+
+QUESTION = "Does it work?"
+GOOD, POOR = 90.0, 50.0  # percent of success: from here on it works, and below this it does not
+PHASES = {
+    "approach": "before it touches anything",
+    "grasp": "while it grasps",
+    "transport": "while it moves something",
+    "release": "after it has let go",
+}
+GROUPS = {"per_family": "family", "per_tier": "difficulty", "per_split": "split"}
+Summary = dict[str, Any]
+
+
+def ask(subject: Subject) -> Answer:
+    """Evaluate the scenes as they are and, where the environment has any, unseen combinations of words."""
+    result = subject.normal()
+    total, ends = result["aggregated"], failures(result["per_episode"])
+    numbers = {"aggregated": total, "failures": ends, "protocol": result["protocol"]}
+    numbers |= {name: result[name] for name in ("per_task", *GROUPS)}
+    if result["protocol"]["env_args"].get("combinations", "unseen") != "unseen":
+        unseen = subject.evaluate("unseen combinations", {"combinations": "unseen"})
+        numbers["unseen_combinations"] = unseen["aggregated"]
+    parts = [page.intervals("Share of scenes; the thin line is the 95 % interval", _bars(numbers))]
+    if subject.folder is not None and (shown := films(subject.folder, result)):
+        parts.append(page.gallery(shown))
+    parts += _ends(ends)
+    if len(result["per_task"]) > 1:
+        parts.append(_tasks(result["per_task"]))
+    return Answer(QUESTION, verdict(total, ends), tone(total), numbers, tuple(parts))
+
+
+def failures(rows: list[Row]) -> dict[str, int]:
+    """How many of the episodes that fail end in which phase, and how many with another object than the named one."""
+    failed = [row for row in rows if not row["success"]]
+    phases = Counter(row["phase"] for row in failed if "phase" in row)
+    other = sum(bool(manipulated(row) - {row["target"]}) for row in failed if "target" in row)
+    ended = {phase: phases[phase] for phase in PHASES if phase in phases}
+    return {"failed": len(failed), **ended, "other_object": other}
+
+
+def verdict(total: Summary, ends: dict[str, int]) -> str:
+    low, high = total["pc_success_ci95"]
+    text = f"It succeeds in {count(total)} new scenes (95 % interval: {low:.0f} to {high:.0f} %)."
+    phases = {phase: number for phase, number in ends.items() if phase in PHASES}
+    if not phases:
+        return text
+    where, number = max(phases.items(), key=lambda item: item[1])
+    failed, other = ends["failed"], ends["other_object"]
+    if other * 2 > failed:
+        return f"{text} In {other} of {failed} failures it acts on another object than the named one."
+    return f"{text} {number} of {failed} failures end {PHASES[where]}."
+
+
+def tone(total: Summary) -> Tone:
+    return "good" if total["pc_success"] >= GOOD else "bad" if total["pc_success"] < POOR else "plain"
+
+
+def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
+    bars = [bar(numbers["aggregated"], "pc_success", "All scenes")]
+    for table, what in GROUPS.items():
+        if len(groups := numbers[table]) > 1:
+            bars += [bar(group, "pc_success", name, what) for name, group in groups.items()]
+    if "unseen_combinations" in numbers:
+        note = "pairs of words that training never has together"
+        bars.append(bar(numbers["unseen_combinations"], "pc_success", "Unseen combinations", note, "plain"))
+    return bars
+
+
+def _ends(ends: dict[str, int]) -> list[str]:
+    if not ends["failed"] or len(ends) == 2:
+        return []
+    rows = [(f"{phase}, {PHASES[phase]}", str(number)) for phase, number in ends.items() if phase in PHASES]
+    rows.append(("of all: another object than the named one was moved", str(ends["other_object"])))
+    return [page.table(f"Where the {ends['failed']} episodes that fail end", ("phase", "episodes"), rows)]
+
+
+def _tasks(tasks: dict[str, Summary]) -> str:
+    """The worst first."""
+    ordered = sorted(tasks.items(), key=lambda item: item[1]["pc_success"])
+    rows = [
+        (name, f"{total['pc_success']:.0f} %", "{:.0f}–{:.0f}".format(*total["pc_success_ci95"]), count(total))
+        for name, total in ordered
+    ]
+    return page.table("Success by task, the worst first", ("task", "success", "95 % interval", "episodes"), rows)

@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from plait.config import members
+from plait.diagnose import embeddings
+from plait.diagnose.embeddings import ask, embed, judge
+from plait.diagnose.subject import Subject
+from plait.fusion import FilmConfig, Fusion, UnifiedConfig
+from plait.nn.pooling import masked_mean
+from plait.spec import Spec
+from policies import part, random_observation, small_policy
+
+ENV = {"family": "pick", "size": 32}
+
+
+@pytest.mark.parametrize("name", members(Fusion))
+def test_each_fused_token_is_of_the_modality_that_the_fusion_says(name: str) -> None:
+    policy = small_policy(fusion=part("fusion", name))
+    shape, inputs = policy.fusion.shape, policy.prepare(random_observation(40))
+    assert len(shape.modalities) == shape.n
+    found = embed(policy, inputs)
+    assert set(found.before) == set(found.after) == set(policy.spec.modalities)
+    assert found.fused.shape == (40, shape.n * shape.dim)
+    assert all(x.shape == (40, shape.dim) for x in found.after.values())
+
+
+def test_what_is_embedded_are_the_policys_own_tokens() -> None:
+    policy = small_policy(fusion=FilmConfig())
+    inputs = policy.prepare(random_observation(5))
+    found = embed(policy, inputs)
+    torch.testing.assert_close(found.before["instruction"], masked_mean(policy.encode(inputs)["instruction"]))
+    torch.testing.assert_close(found.after["images.wrist"], policy.fuse(inputs).tokens.data[:, 1])
+
+
+def numbers(before: tuple[float, float], after: tuple[float, float], gap: float | None) -> dict[str, object]:
+    probe = lambda low, high: {"correct": (low + high) / 2, "correct_ci95": [low, high]}  # noqa: E731
+    probes = {"images.front, before": probe(*before), "instruction, before": probe(98, 100)}
+    probes |= {"all fused tokens": probe(99, 100)} if gap is None else {"images.front, after": probe(*after)}
+    pairs = {} if gap is None else {"images.front": {"gap_to_variance_ratio": gap}}
+    return {"label": "object", "probes": probes, "after": pairs}
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "tone"),
+    [
+        (numbers((20, 30), (85, 95), 2.8), "Words reach the pictures", "good"),
+        (numbers((20, 30), (85, 95), 2.8), "lie apart: their centres are 2.8 times", "good"),
+        (numbers((20, 30), (28, 40), 0.4), "Words do not reach the pictures", "bad"),
+        (numbers((20, 30), (28, 40), 0.4), "overlap", "bad"),
+        (numbers((20, 30), (0, 0), None), "its fused tokens tell which object is named in 100 %", "good"),
+    ],
+)
+def test_the_verdict_is_that_of_the_numbers(found, said, tone) -> None:
+    text, judged = judge(found)
+    assert said in text and judged == tone
+
+
+def test_a_policy_on_the_tabletop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "SCENES", 60)
+    answer = ask(Subject(small_policy(fusion=FilmConfig()), "tabletop", ENV))
+    page = "".join(answer.parts)
+    assert "data:image/webp" in page and "t-SNE" in page
+    words = answer.numbers["probes"]["instruction, before"]
+    assert words["correct"] > 2 * words["chance"], "words tell which object is named"
+    assert words["place_r2"] < 0.3, "but not where it is"
+    assert answer.numbers["after"]["images.wrist"]["modality_gap"] > 0
+    assert "modality_gap" not in answer.numbers["before"]["images.wrist"], "no common space before the fusion"
+
+
+def test_tokens_of_no_modality(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "SCENES", 8)
+    answer = ask(Subject(small_policy(fusion=UnifiedConfig(actions=8)), "tabletop", ENV))
+    assert answer.numbers["after"] == {} and "No map is drawn" in "".join(answer.parts)
+
+
+def test_a_policy_without_a_camera_has_nothing_to_align() -> None:
+    policy = small_policy(spec=Spec(cameras={}, state=("x",), actions=("x",)))
+    assert "no camera" in ask(Subject(policy, "tabletop", ENV)).verdict

@@ -1,0 +1,79 @@
+"""Obeying and deaf policies, really trained, are told apart by verdict and number; and what other cases are called."""
+
+import pytest
+
+from plait.diagnose import listens
+from plait.diagnose.listens import judge
+from plait.diagnose.response import Response
+from plait.diagnose.subject import Subject
+from plait.evaluate.statistics import share
+from policies import small_policy
+from reach_env import ID, REACH
+
+
+def test_a_policy_that_obeys_is_called_so(black_wrist):
+    answer = listens.ask(black_wrist)
+    assert answer.verdict == "It listens: with another object named, it acts on that one in 20 of 20 scenes."
+    assert answer.tone == "good"
+    change = answer.numbers["change_of_first_actions"]
+    assert change["exchanged"]["low"] > 0.5
+    assert change["paraphrase"]["high"] < change["exchanged"]["low"]
+    assert answer.numbers["exchanged"]["pc_first_named"] == answer.numbers["exchanged"]["pc_kept"] == 0
+    assert answer.numbers["absent"]["pc_success"] < 80 < answer.numbers["normal"]["pc_success"]
+
+
+@pytest.mark.parametrize("name", ["shuffled", "state_only"])
+def test_a_policy_trained_with_shuffled_instructions_or_with_the_state_alone_is_called_deaf(name, request):
+    answer = listens.ask(request.getfixturevalue(name))
+    said = "It ignores the words: with another object named, it still acts on the same one in "
+    assert answer.verdict.startswith(said) and answer.tone == "bad"
+    assert answer.numbers["exchanged"]["pc_kept"] > 80
+    assert answer.numbers["change_of_first_actions"]["exchanged"]["high"] < 0.1
+    assert "Instruction exchanged" in answer.parts[0]
+
+
+def test_in_a_foreign_environment_the_words_of_another_scene_tell():
+    policy = small_policy(spec=REACH, image_size=16)
+    policy.predict = lambda inputs: inputs.state[:, None, :1].sign().expand(-1, policy.horizon, -1)
+    answer = listens.ask(Subject(policy, ID, {}, episodes=12, workers=1))
+    assert answer.verdict.startswith("It ignores the words: with those of another scene its first actions stay as they")
+    assert set(answer.numbers) == {"normal", "swapped", "absent", "shuffled", "change_of_first_actions"}
+
+
+def response(change: float) -> Response:
+    return Response(change, change - 0.01, change + 0.01)
+
+
+def by_object(named: int, first: int, kept: int, n: int = 50, acted: int = 50) -> dict:
+    shares = {**share([True] * named + [False] * (n - named), "pc_named")}
+    shares |= share([True] * first + [False] * (n - first), "pc_first_named")
+    return {**shares, **share([True] * kept + [False] * (acted - kept), "pc_kept"), "n_kept": acted, "n_episodes": n}
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "change", "verdict", "tone"),
+    [
+        (by_object(2, 48, 48), 0.02, "It ignores the words: with another object named, it still acts on", "bad"),
+        (by_object(10, 11, 0, acted=0), 0.02, "It ignores the words: with another object named, its first", "bad"),
+        (by_object(24, 8, 10), 0.4, "It listens in part: with another object named, it acts on that", "plain"),
+        (by_object(1, 1, 0, acted=2), 0.9, "Its first actions follow the words (0.90 (0.89 to 0.91) of", "bad"),
+        (by_object(9, 8, 9, acted=20), 0.15, "Whether it listens is not clear: with another object named,", "plain"),
+    ],
+)  # fmt: skip
+def test_what_it_acts_on_decides(exchanged, change, verdict, tone):
+    text, found = judge({"normal": {}, "exchanged": exchanged}, {"exchanged": response(change)})
+    assert text.startswith(verdict) and found == tone
+
+
+@pytest.mark.parametrize(
+    ("successes", "change", "verdict", "tone"),
+    [
+        (45, 0.02, "It ignores the words: with those of another scene its first actions stay as they are", "bad"),
+        (10, 0.9, "It listens: with the words of another scene, success goes from 90 to 20 %.", "good"),
+        (44, 0.3, "Its first actions follow the words (0.30 (0.29 to 0.31) of the change by", "plain"),
+    ],
+)
+def test_where_nobody_tells_what_was_moved_success_decides(successes, change, verdict, tone):
+    normal, swapped = (share([True] * n + [False] * (50 - n)) for n in (45, successes))
+    text, found = judge({"normal": normal, "swapped": swapped}, {"swapped": response(change)})
+    assert text.startswith(verdict) and found == tone

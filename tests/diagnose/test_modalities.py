@@ -1,0 +1,79 @@
+"""What a policy uses and what it ignores, of policies that were really trained; and what other cases are called."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from plait.diagnose import modalities
+from plait.diagnose.modalities import COLUMN, judge
+from plait.diagnose.response import Response
+from plait.evaluate.statistics import share
+from plait.train.imbalance import PREDICTION
+
+
+def test_a_policy_trained_with_a_black_camera_does_not_use_it(black_wrist):
+    answer = modalities.ask(black_wrist)
+    assert answer.verdict == (
+        "It does not use the wrist camera or the state: with another episode's, success goes from 100 to 100 and "
+        "100 %. It needs the front camera and the words: with another episode's, success goes from 100 to {:.0f} and "
+        "{:.0f} %."
+    ).format(*(answer.numbers["altered"][name]["swapped"]["pc_success"] for name in ("images.front", "instruction")))
+    assert answer.tone == "bad"
+    changes, values = answer.numbers["change_of_actions"], answer.numbers["shapley"]
+    assert changes["images.wrist"]["high"] < 0.05 < 0.5 < changes["images.front"]["low"]
+    assert abs(values["images.wrist"]["points"]) < 10 < values["images.front"]["low"]
+    assert sum(value["points"] for value in values.values()) == pytest.approx(
+        answer.numbers["normal"]["pc_success"] - nothing(black_wrist), abs=1e-3
+    )
+    assert list(answer.numbers["altered"]["images.wrist"]) == ["removed", "blanked", "frozen", "swapped"]
+    assert list(answer.numbers["altered"]["instruction"]) == ["removed", "swapped"]
+
+
+def nothing(subject):
+    """Success in percent with every modality removed, as ``shapley`` has measured it."""
+    (found,) = (found for key, found in subject._done.items() if key.count("Removed") == 4)
+    return found["aggregated"]["pc_success"]
+
+
+def test_a_policy_with_the_state_only_uses_neither_words_nor_camera(state_only, tmp_path):
+    rows = [{"step": step, COLUMN + "state": 0.9, COLUMN + "instruction": 0.1} for step in (1, 50)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = modalities.ask(replace(state_only, run=tmp_path))
+    assert answer.verdict.startswith("It does not use the front camera or the words: with another episode's, success")
+    changes = answer.numbers["change_of_actions"]
+    assert changes["state"]["low"] > 0.9 and max(changes[m]["high"] for m in ("images.front", "instruction")) < 0.1
+    assert answer.numbers["shapley"]["state"]["low"] > 0
+    assert "the state from 0.9 to 0.9" in answer.parts[-1] and COLUMN == PREDICTION
+
+
+def summary(successes: int) -> dict:
+    return share([True] * successes + [False] * (50 - successes))
+
+
+def altered(**changed: dict[str, int]) -> dict:
+    ways = {"removed": 45, "swapped": 45}
+    return {name: {way: summary(n) for way, n in (ways | changed.get(name, {})).items()} for name in NAMES}
+
+
+NAMES = ("state", "instruction")
+SOME, NONE = Response(0.5, 0.4, 0.6), Response(0.02, 0.01, 0.03)
+
+
+@pytest.mark.parametrize(
+    ("normal", "found", "followed", "verdict", "tone"),
+    [
+        (45, altered(state={"removed": 45, "swapped": 10}, instruction={"swapped": 5}), (SOME, SOME),
+         "It needs the state and the words: with another episode's, success goes from 90 to 20 and 10 %.", "good"),
+        (10, altered(state={"removed": 40, "swapped": 12}, instruction={"removed": 9, "swapped": 9}), (SOME, SOME),
+         "The state misleads it: with it removed, success goes from 20 to 80 %.", "bad"),
+        (1, altered(state={"removed": 0, "swapped": 1}, instruction={"removed": 0, "swapped": 0}), (SOME, NONE),
+         "It does not use the words: with another moment's, its actions change by 0.02 of the change by", "bad"),
+        (1, altered(state={"removed": 0, "swapped": 1}, instruction={"removed": 0, "swapped": 0}), (SOME, SOME),
+         "It succeeds too rarely to tell what success rests on; its actions follow the state (0.50) and", "plain"),
+        (45, altered(), (SOME, SOME), "It can do without any one of them; its actions follow the state", "plain"),
+    ],
+)  # fmt: skip
+def test_the_verdict_names_what_misleads_what_is_ignored_and_what_is_needed(normal, found, followed, verdict, tone):
+    text, told = judge(summary(normal), found, dict(zip(NAMES, followed, strict=True)))
+    assert text.startswith(verdict) and told == tone

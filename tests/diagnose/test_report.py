@@ -1,0 +1,97 @@
+"""The report as a whole: files, what an interruption leaves, and what a second call does."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from plait.diagnose import report
+from plait.diagnose.report import NUMBERS, PAGE, diagnose, document
+from plait.diagnose.subject import Answer
+from plait.files import locked
+from policies import small_policy
+
+
+def answer(name: str, tone="good") -> Answer:
+    return Answer(f"Is it {name}?", f"It is {name}. Twice.", tone, {"n": 1}, (f"<p>numbers of {name}</p>\n",))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions one, two and three, of which the names are noted when they are asked; ``stop`` interrupts."""
+    names: list[str] = []
+
+    def ask(name):
+        def question(subject):
+            names.append(name)
+            if name in stop:
+                raise KeyboardInterrupt
+            return answer(name, "bad" if name == "two" else "good")
+
+        return question
+
+    stop: set[str] = set()
+    monkeypatch.setattr(report, "QUESTIONS", {name: ask(name) for name in ("one", "two", "three")})
+    return names, stop
+
+
+def call(subject, out, questions=("one", "two", "three")):
+    return list(diagnose(subject, out, questions))
+
+
+def test_the_page_is_self_contained_and_begins_with_the_worst_news(shuffled, asked, tmp_path):
+    found = call(shuffled, tmp_path / "here", ["three", "one", "two"])
+    assert [name for name, _ in found] == asked[0] == ["one", "two", "three"]
+    page = (tmp_path / "here" / PAGE).read_text("utf-8")
+    assert "<h1>It is two.</h1>" in page
+    assert page.index("numbers of one") < page.index("numbers of two") < page.index("numbers of three")
+    assert re.findall(r'href="(.*?)"', page) == ["#one", "#two", "#three"]
+    assert all(f'<section id="{name}">' in page for name in asked[0])
+    assert "in 20 scenes of sides_env:Sides-v0 that training never saw" in page
+    numbers = json.loads((tmp_path / "here" / NUMBERS).read_text())
+    assert numbers["answers"]["two"] == {
+        "question": "Is it two?",
+        "verdict": "It is two. Twice.",
+        "tone": "bad",
+        "numbers": {"n": 1},
+    }
+    assert numbers["missing"] == []
+
+
+def test_an_interruption_leaves_what_is_answered_and_the_same_call_goes_on(shuffled, asked, tmp_path):
+    names, stop = asked
+    stop.add("three")
+    with pytest.raises(KeyboardInterrupt):
+        call(shuffled, tmp_path)
+    page, numbers = (tmp_path / PAGE).read_text("utf-8"), json.loads((tmp_path / NUMBERS).read_text())
+    assert "numbers of two" in page and "three<p>Not finished; the same command goes on.</p>" in page
+    assert (list(numbers["answers"]), numbers["missing"]) == (["one", "two"], ["three"])
+    stop.clear(), names.clear()
+    assert len(call(shuffled, tmp_path)) == 3 and names == ["three"]
+    page = (tmp_path / PAGE).read_text("utf-8")
+    assert "numbers of one" in page and "numbers of three" in page and "Not finished" not in page
+
+
+def test_other_settings_begin_a_new_report(shuffled, asked, tmp_path):
+    call(shuffled, tmp_path, ["one"])
+    call(replace(shuffled, seed=1), tmp_path, ["two"])
+    assert asked[0] == ["one", "two"]
+    assert list(json.loads((tmp_path / NUMBERS).read_text())["answers"]) == ["two"]
+
+
+def test_what_does_not_fit_is_refused_and_leaves_no_report(shuffled, asked, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"no question 'ones'; choose one of .* Did you mean 'one'"):
+        call(shuffled, tmp_path / "a", ["ones"])
+    with locked(tmp_path), pytest.raises(ValueError, match="another process is writing here"):
+        call(shuffled, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="this policy does not fit environment 'sides_env:Sides-v0'"):
+        call(replace(shuffled, policy=small_policy(), _done={}), tmp_path, ["works"])
+    assert not (tmp_path / PAGE).exists()
+
+
+def test_good_news_alone_begin_with_the_first():
+    settings = {"episodes": 2, "env": "e", "env_args": {"a": 1}, "checkpoint": "c", "plait": "0", "device": "cpu"}
+    page = document(settings, {"works": answer("there"), "costs": answer("cheap")})
+    assert "<h1>It is there.</h1>" in page and "in 2 scenes of e, a = 1 that training" in page

@@ -1,0 +1,46 @@
+from dataclasses import replace
+
+import pytest
+
+from plait.diagnose import works
+from plait.diagnose.works import failures, tone, verdict
+from plait.evaluate.statistics import share
+
+
+def test_success_unseen_combinations_and_films_stand_in_the_answer(black_wrist, tmp_path):
+    answer = works.ask(replace(black_wrist, folder=tmp_path, episodes=4, _done={}))
+    assert answer.verdict == "It succeeds in 4 of 4 new scenes (95 % interval: 51 to 100 %)."
+    assert (answer.tone, answer.numbers["failures"]["failed"]) == ("good", 0)
+    assert answer.numbers["unseen_combinations"]["n_episodes"] == 4
+    assert answer.numbers["protocol"]["env_args"]["cameras"] == ["front", "wrist"]
+    assert "".join(answer.parts).count('<img src="data:image/webp;base64,') == 4
+    assert (tmp_path / "eval.json").exists()
+
+
+def row(phase: str, lifted: str = "", success: bool = False) -> dict:
+    return {"success": success, "phase": phase, "target": "red ball", "lifted": lifted}
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([row("transport", "red ball", success=True)], ""),
+        ([row("approach"), row("approach"), row("grasp")], " 2 of 3 failures end before it touches anything."),
+        ([row("release", "blue cube"), row("release"), row("approach")], " 2 of 3 failures end after it has let go."),
+        ([row("transport", "blue cube")], " In 1 of 1 failures it acts on another object than the named one."),
+    ],
+)
+def test_the_verdict_says_where_it_fails(rows, sentence):
+    total = {**share(row["success"] for row in rows), "n_episodes": len(rows)}
+    assert verdict(total, failures(rows)).endswith("%)." + sentence)
+
+
+def test_without_facts_nothing_is_said_of_phases():
+    rows = [{"success": False}, {"success": True}]
+    assert failures(rows) == {"failed": 1, "other_object": 0}
+    assert verdict({**share([False, True]), "n_episodes": 2}, failures(rows)).endswith("%).")
+
+
+@pytest.mark.parametrize(("successes", "expected"), [(95, "good"), (70, "plain"), (10, "bad")])
+def test_the_tone_is_that_of_the_figures(successes, expected):
+    assert tone(share([True] * successes + [False] * (100 - successes))) == expected
