@@ -1,6 +1,7 @@
 """``plait diagnose``: what does a policy see, and does it listen?"""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -24,7 +25,9 @@ class Diagnose(Verb):
     env_args: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()
     """Arguments of the environment, such as family=pick."""
     questions: Annotated[tuple[str, ...], arg(metavar="QUESTION ...")] = ()
-    """Some of works, listens, modalities, attention, embeddings and costs; all of them when left out."""
+    """Some of works, listens, modalities, attention, embeddings, costs and data; all of them when left out."""
+    dataset: str | None = None
+    """The one that it was trained on, for the question whether the data could be the cause."""
     episodes: int | None = None
     """Of each evaluation; 100 when left out, 50 with --fast."""
     fast: bool = False
@@ -55,8 +58,10 @@ class Diagnose(Verb):
             episodes=self.episodes or (FEW if self.fast else Subject.episodes),
             seed=self.seed,
             workers=self.workers,
+            dataset=None if self.dataset is None else Path(self.dataset),
         )
-        asked = self.questions or (FAST if self.fast else tuple(QUESTIONS))
+        everything = [name for name in QUESTIONS if name != "data" or self.dataset is not None]
+        asked = self.questions or (FAST if self.fast else everything)
         for _, answer in diagnose(subject, out, asked):
             print(f"{answer.question}  {answer.verdict}", flush=True)
         print(f"the page: {out / PAGE}")

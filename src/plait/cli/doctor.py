@@ -35,11 +35,13 @@ class Doctor(Verb):
     def run(self) -> None:
         from rich.console import Console
 
+        from plait import checkpoint
         from plait.diagnose.doctor.examine import examine
 
         if self.json is not None:
             folder(str(Path(self.json).parent), "--json")
-        found = examine(self.dataset, self.env, pairs(self.env_args, "--env-args"), self.checkpoint)
+        policy = None if self.checkpoint is None else checkpoint.load(self.checkpoint)
+        found = examine(self.dataset, self.env, pairs(self.env_args, "--env-args"), policy)
         console = Console(highlight=False)
         console.print(f"{self.dataset}: {found.verdict}", style="bold", markup=False, soft_wrap=True)
         console.print(looked_at(found), style="dim", soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import plait
 from plait.config import unknown
-from plait.diagnose import attention, costs, embeddings, listens, modalities, page, works
+from plait.diagnose import attention, costs, data, embeddings, listens, modalities, page, works
 from plait.diagnose.subject import Answer, Subject
 from plait.files import locked, read_json, write_whole
 
@@ -25,6 +25,7 @@ QUESTIONS: dict[str, Callable[[Subject], Answer]] = {
     "attention": attention.ask,
     "embeddings": embeddings.ask,
     "costs": costs.ask,
+    "data": data.ask,
 }
 FAST, FEW = ("works", "listens", "attention", "costs"), 50  # the questions of the short report, and its episodes
 PAGE, NUMBERS = "report.html", "diagnose.json"
@@ -61,6 +62,7 @@ def settings_of(subject: Subject) -> dict[str, Any]:
     """What the answers depend on."""
     names = ("env", "env_args", "checkpoint", "episodes", "seed")
     known = {name: getattr(subject, name) for name in names}
+    known["dataset"] = None if subject.dataset is None else str(subject.dataset)
     return json.loads(json.dumps({**known, "device": str(subject.policy.device), "plait": plait.__version__}))
 
 

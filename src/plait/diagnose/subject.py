@@ -46,6 +46,7 @@ class Subject:
         episodes: of each evaluation.
         seed: chooses the scenes.
         workers: processes that simulate; one per processor when None.
+        dataset: what it was trained on, for the question whether the data is the cause; None: not examined.
         folder: where the evaluation of the scenes as they are is kept, with its films; None: nowhere, unfilmed.
     """
 
@@ -57,6 +58,7 @@ class Subject:
     episodes: int = 100
     seed: int = 0
     workers: int | None = None
+    dataset: Path | None = None
     folder: Path | None = None
     _done: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium
 
-from plait import checkpoint as checkpoints
 from plait import envs
 from plait.data.lerobot import Dataset
 from plait.diagnose.doctor import clock, entries, environment, motion, normalisation, pictures, words
@@ -17,6 +16,7 @@ from plait.diagnose.doctor.case import FILMS, REPLAYS, Case, spaced
 from plait.diagnose.doctor.finding import Finding
 from plait.diagnose.doctor.replay import replay
 from plait.diagnose.doctor.whole import whole
+from plait.policy import Policy
 
 Check = Callable[[Case], Iterable[Finding]]
 CHECKS: dict[str, Check] = {
@@ -72,7 +72,7 @@ def examine(
     dataset: str | Path,
     env: str | None = None,
     env_args: dict[str, Any] | None = None,
-    checkpoint: str | Path | None = None,
+    policy: Policy | None = None,
 ) -> Diagnosis:
     """Look for what makes a policy fail although its loss looks fine.
 
@@ -80,14 +80,14 @@ def examine(
         dataset: a folder with a LeRobotDataset v3.
         env: the environment that it was recorded in; None: the one that plait recorded it in.
         env_args: for the environment, beside those of the recording.
-        checkpoint: of a policy that was trained on it, or shall act on its robot.
+        policy: on the CPU; one that was trained on it, or shall act on its robot.
 
     Raises:
-        ValueError: no dataset, one with a broken file, or no such environment or checkpoint.
+        ValueError: no dataset, one with a broken file, or no such environment.
     """
     opened = Dataset.read(dataset)
     made, no_env = _environment(opened, env, env_args or {})
-    case = Case(opened, made, no_env, checkpoints.load(checkpoint) if checkpoint else None, _simulator(made))
+    case = Case(opened, made, no_env, policy, _simulator(made))
     checks = CHECKS if case.sound else {"whole": whole}  # without one episode of finite numbers, that is all to say
     try:
         findings = [finding for name, check in checks.items() for finding in run(name, check, case)]

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from plait.diagnose.data import ask, judge
+from plait.diagnose.doctor.examine import Diagnosis
+from plait.diagnose.doctor.finding import Finding
+from plait.diagnose.subject import Subject
+from policies import small_policy
+
+DATASET = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_images"
+LOOKED_AT = {"episodes": 3, "replays": 2}
+
+
+def test_data_that_is_not_the_policys_is_called_out() -> None:
+    answer = ask(Subject(small_policy(), "tabletop", {}, dataset=DATASET))
+    assert answer.tone == "bad" and "wrong (3 episodes read, 0 of them replayed in the simulator)" in answer.verdict
+    assert "The first: " in answer.verdict and "conventions" in answer.parts[0]
+    assert {finding["severity"] for finding in answer.numbers["findings"]} >= {"error", "ok"}
+
+
+def test_healthy_data_is_good_news() -> None:
+    verdict, tone = judge(Diagnosis("d", LOOKED_AT, [Finding("ok", "fine")]))
+    assert tone == "good" and verdict.startswith("In the data, nothing looks wrong (3 episodes read, 2 of them")
+
+
+def test_without_a_dataset_the_question_is_refused() -> None:
+    with pytest.raises(ValueError, match="say --dataset DATASET"):
+        ask(Subject(small_policy(), "tabletop", {}))
