@@ -114,7 +114,7 @@ class Options:
 
     def file(self, phase: Phase, seed: int = 0) -> Path:
         """What the phase has found."""
-        parts = {"record": "", "train": f"-seed{seed}"}
+        parts = {"record": "", "train": f"-seed{seed}", "latency": f"-seed{seed}"}
         name = phase + parts.get(phase, f"-seed{seed}-scenes{self.scenes}")
         return self.out / "phases" / f"{name}.json"
 

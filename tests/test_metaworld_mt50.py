@@ -18,11 +18,17 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(tmp_path: Path) -> 
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr[-2000:]
     phases = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "mt/phases").iterdir()}
-    assert phases.keys() == {"record", "train-seed0", "evaluate-seed0", "controls-seed0", "latency-seed0"}
+    assert phases.keys() == {
+        "record",
+        "train-seed0",
+        "evaluate-seed0-scenes2",
+        "controls-seed0-scenes2",
+        "latency-seed0",
+    }
     assert phases["record"]["episodes"] == 3 and phases["train-seed0"]["samples"] == 16
-    evaluated = phases["evaluate-seed0"]["cells"]["as trained"]
+    evaluated = phases["evaluate-seed0-scenes2"]["cells"]["as trained"]
     assert sorted(row["task_name"] for row in evaluated["per_episode"]) == ["door-close-v3", "push-v3", "reach-v3"]
-    black = phases["controls-seed0"]["cells"]["black pictures"]["protocol"]
+    black = phases["controls-seed0-scenes2"]["cells"]["black pictures"]["protocol"]
     assert json.dumps("corner2") in json.dumps(black)
 
     again = subprocess.run([*command, "--phases", "record", "report"], cwd=tmp_path, capture_output=True, check=True)

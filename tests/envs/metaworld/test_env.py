@@ -158,6 +158,9 @@ def test_full_quality_is_the_packages_own_picture():
     package.set_state(simulated.qpos, simulated.qvel)
     package.data.mocap_pos[:] = simulated.mocap_pos
     assert np.array_equal(package.render()[::-1, ::-1], mine)
+    viewer = package.mujoco_renderer.viewer
+    viewer.make_context_current()  # else it frees, some time later, what has the same numbers in our context
+    viewer.con.free()
     package.close()
     assert not np.array_equal(MetaWorld("reach", size=64).reset(seed=0)[0]["observation.images.corner2"], mine)
     env.close()
