@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -22,7 +21,7 @@ from publish import RESULTS, publish, table
 
 from plait import checkpoint
 from plait.config import differences, refuse_other, to_dict
-from plait.diagnose.cost import measure
+from plait.diagnose.cost import measure, parameters
 from plait.envs.metaworld.tasks import TIERS, chosen
 from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
@@ -35,7 +34,7 @@ from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
 from plait.spec import camera_modality
 from plait.train.policy import train
-from plait.train.tracker import read_log
+from plait.train.tracker import read_log, usual_speed
 from plait.types import Observation
 
 CAMERA = "corner2"
@@ -165,11 +164,10 @@ def _train(options: Options, seed: int) -> dict[str, Any]:
     recipe, run = options.recipe, options.run(seed)
     train(recipe.policy, replace(recipe.train, seed=seed, keep=1), options.out / "data", run)
     rows = read_log(run)
-    usual = {name: [row[name] for row in rows if name in row] for name in ("samples_per_s", "data_wait", "mfu")}
     return {
         "samples": recipe.train.steps * recipe.train.batch_size,
-        "parameters": sum(weight.numel() for weight in checkpoint.load(run).parameters()),
-        **{name: median(values) for name, values in usual.items() if values},
+        "parameters": parameters(checkpoint.load(run)),
+        **usual_speed(run),
         **{name: value for name, value in rows[-1].items() if name.startswith("validation/")},
     }
 

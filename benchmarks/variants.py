@@ -22,6 +22,7 @@ from plait import checkpoint
 from plait.config import differences, refuse_other, to_dict
 from plait.data.cache import Images
 from plait.data.lerobot import Dataset
+from plait.diagnose.cost import parameters
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import wilson
 from plait.nn.device import pick_device
@@ -194,7 +195,7 @@ def _cell(study: Study, options: Options, datasets: dict[str, Path], key: tuple[
     results = _evaluations(study, variant, policy, options.episodes, options.workers)
     found = {
         **_settings(variant, seed, options),
-        "parameters": sum(weight.numel() for weight in policy.parameters()),
+        "parameters": parameters(policy),
         "minutes": round(minutes, 2),
         "trials": {title: _count(trial, results[title]["per_episode"]) for title, trial in study.trials.items()},
         "protocols": {title: results[title]["protocol"] for title in study.trials},

@@ -3,7 +3,6 @@
 import shlex
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import tyro
@@ -61,13 +60,11 @@ class Train(Verb):
 
 
 def _typical_speed(run: Path) -> str:
-    """The medians of what the log says about it; nothing where it says nothing."""
+    """What the log says about it; nothing where it says nothing."""
     from plait.train.progress import speed
-    from plait.train.tracker import read_log
+    from plait.train.tracker import usual_speed
 
-    rows = read_log(run)
-    columns = {name: [row[name] for row in rows if name in row] for name in ("samples_per_s", "data_wait", "mfu")}
-    medians = {name: median(values) for name, values in columns.items() if values}
+    medians = usual_speed(run)
     return f", {speed(medians)}" if medians else ""
 
 

@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 
 from plait.config import members
-from plait.diagnose.cost import Cost, measure, random_tokens
+from plait.diagnose.cost import Cost, cost_cells, measure, random_tokens
 from plait.fusion import Fusion
 from plait.nn.device import pick_autocast, pick_device
 from plait.progress import Bar
@@ -72,17 +72,6 @@ def cost_tables(costs: Costs) -> list[Table]:
             table.add_row(name, *cost_cells(cost))
         tables.append(table)
     return tables
-
-
-def cost_cells(cost: Cost) -> tuple[str, ...]:
-    """A row of the table."""
-    return (
-        f"{cost.parameters / 1e6:.2f} M",
-        f"{cost.flops / 1e9:.3f}",
-        f"{cost.p50_ms:.2f} ms",
-        f"{cost.p99_ms:.2f} ms",
-        f"{cost.peak_bytes / 2**20:.1f} MiB",
-    )
 
 
 def as_json(costs: Costs) -> dict[str, Any]:

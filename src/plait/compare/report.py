@@ -10,9 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from plait.compare.cell import Cell, Contrast, Setup
-from plait.compare.cost import cost_cells
 from plait.compare.size import TOLERANCE
-from plait.diagnose.cost import Cost
+from plait.diagnose.cost import Cost, cost_cells
 from plait.evaluate.statistics import wilson
 
 SUCCESS = ("fusion", "demos", "mispaired", "success", "seeds", "unseen", "follows")

@@ -38,6 +38,17 @@ class Cost:
     peak_bytes: int
 
 
+def cost_cells(cost: Cost) -> tuple[str, ...]:
+    """For a table: parameters, GFLOPs, median, 99th percentile, memory."""
+    return (
+        f"{cost.parameters / 1e6:.2f} M",
+        f"{cost.flops / 1e9:.3f}",
+        f"{cost.p50_ms:.2f} ms",
+        f"{cost.p99_ms:.2f} ms",
+        f"{cost.peak_bytes / 2**20:.1f} MiB",
+    )
+
+
 def measure(module: nn.Module, call: Callable[[], Any], device: torch.device) -> Cost:
     """Measure ``call``, which runs ``module`` once, on ``device``. Repeat it as it shall be used: mode, autocast,
     with or without gradients.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from plait.diagnose import page
-from plait.diagnose.cost import Cost, measure, parameters
+from plait.diagnose.cost import Cost, cost_cells, measure, parameters
 from plait.diagnose.scenes import views
 from plait.diagnose.shown import spoken
 from plait.diagnose.subject import Answer, Subject, Tone
@@ -83,8 +83,8 @@ def _module(part: object) -> nn.Module:
 
 
 def _shown(whole: Cost, found: dict[str, Cost], training_only: int) -> list[str]:
-    rows = [(name, *_cells(cost)) for name, cost in found.items()]
-    rows.append(("whole", *_cells(whole)))
+    rows = [(name, *cost_cells(cost)) for name, cost in found.items()]
+    rows.append(("whole", *cost_cells(whole)))
     header = ("part", "parameters", "GFLOPs", "median", "99th percentile", "peak memory")
     text = (
         "One decision for one robot. Operations are counted in matrix products, convolutions and attention, not in "
@@ -94,13 +94,3 @@ def _shown(whole: Cost, found: dict[str, Cost], training_only: int) -> list[str]
     if training_only:
         text += f" An auxiliary head of {training_only / 1e6:.2f} million parameters is used in training alone."
     return [page.prose(text), page.table("What each part costs", header, rows)]
-
-
-def _cells(cost: Cost) -> tuple[str, ...]:
-    return (
-        f"{cost.parameters / 1e6:.2f} M",
-        f"{cost.flops / 1e9:.3f}",
-        f"{cost.p50_ms:.2f} ms",
-        f"{cost.p99_ms:.2f} ms",
-        f"{cost.peak_bytes / 2**20:.1f} MiB",
-    )

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -106,6 +107,13 @@ def _rows(pending: list[tuple[int, dict[str, Tensor]]]) -> list[dict[str, float]
 def read_log(folder: Path) -> list[dict[str, float]]:
     """The rows of a run's log, oldest first; a line that was cut off by a kill is left out."""
     return read_json_lines(folder / LOG)
+
+
+def usual_speed(folder: Path) -> dict[str, float]:
+    """The medians of ``samples_per_s``, ``data_wait`` and ``mfu``, as far as the log of the run tells them."""
+    rows = read_log(folder)
+    columns = {name: [row[name] for row in rows if name in row] for name in ("samples_per_s", "data_wait", "mfu")}
+    return {name: median(values) for name, values in columns.items() if values}
 
 
 def _cut(path: Path, step: int) -> None:
