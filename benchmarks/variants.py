@@ -47,6 +47,7 @@ class Variant:
     demonstrations: int
     scenes: dict[str, Any] = field(default_factory=dict)
     env: str = "tabletop"
+    pushes: float = 0.0
 
 
 def succeeded(row: Row) -> bool:
@@ -169,13 +170,14 @@ def _record(variants: Mapping[str, Variant], options: Options) -> dict[str, Path
     """Of each variant its dataset, with the images decoded: equal scenes share one, of the largest number."""
     by_scenes: dict[str, list[str]] = {}
     for name, variant in variants.items():
-        by_scenes.setdefault(json.dumps([variant.env, variant.scenes], sort_keys=True), []).append(name)
+        by_scenes.setdefault(json.dumps([variant.env, variant.scenes, variant.pushes], sort_keys=True), []).append(name)
     found: dict[str, Path] = {}
     for scenes, names in by_scenes.items():
         first = variants[names[0]]
         folder = options.out / f"dataset-{hashlib.sha256(scenes.encode()).hexdigest()[:8]}"
         most = max(variants[name].demonstrations for name in names)
-        record(first.env, folder, most, first.scenes, options.recorders or processors(), images="png", cache=True)
+        workers = options.recorders or processors()
+        record(first.env, folder, most, first.scenes, workers, pushes=first.pushes, images="png", cache=True)
         data = Dataset.open(folder)
         for size in {variants[name].recipe.policy.image_size for name in names}:
             Images(data, list(data.spec.cameras), (size, size))

@@ -43,7 +43,7 @@ class Count(gymnasium.Env):
         good = self.seed % 2 == 0 and self.fault != "hopeless"
         return self._observation(), 0.0, self.t == HORIZON, False, {"is_success": good}
 
-    def expert(self, noise=0.0):
+    def expert(self):
         return self
 
     def action(self):

@@ -39,7 +39,7 @@ def test_every_scene_has_one_demonstration_and_its_seed_and_failures_are_kept(tm
     assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
     assert (result.episodes, result.frames, result.failed) == (4, 20, sum(failed)) and result.failed > 0
     assert dataset.provenance()["arguments"] == {
-        "env": ENV, "env_args": {}, "seed": 3, "noise": 0.0, "images": "auto"
+        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "images": "auto"
     }  # fmt: skip
     assert dataset.provenance()["versions"]["mujoco"] and len(list((tmp_path / "d/data").rglob("*.parquet"))) == 1
 
@@ -71,7 +71,7 @@ def test_the_same_call_extends_and_others_are_refused(tmp_path: Path):
     assert contents(tmp_path / "d") == contents(tmp_path / "at once")
     expected = r"made with other settings: seed \(0 then, 1 now\), .*env_args\.fault \(None then, 'broken' now\); say"
     with pytest.raises(ValueError, match=expected):
-        record(ENV, tmp_path / "d", 5, {"fault": "broken"}, seed=1, noise=0.5)
+        record(ENV, tmp_path / "d", 5, {"fault": "broken"}, seed=1, pushes=0.5)
 
 
 def test_a_second_recording_into_the_same_folder_is_refused(tmp_path: Path):
@@ -93,10 +93,10 @@ def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path, monkeypatch: pyte
     assert record(ENV, tmp_path / "d", 2, workers=1).episodes == 2
 
 
-@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf")])
-def test_noise_that_is_no_deviation_is_refused(tmp_path: Path, noise: float):
-    with pytest.raises(ValueError, match=f"noise: {noise}; it must be a number that is at least 0"):
-        record(ENV, tmp_path / "d", 2, noise=noise)
+@pytest.mark.parametrize("pushes", [-0.1, float("nan"), float("inf")])
+def test_pushes_that_are_no_strength_are_refused(tmp_path: Path, pushes: float):
+    with pytest.raises(ValueError, match=f"pushes: {pushes}; it must be a number that is at least 0"):
+        record(ENV, tmp_path / "d", 2, pushes=pushes)
 
 
 def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
@@ -116,7 +116,7 @@ def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
         ("CartPole-v1", {}, ValueError, "CartPole-v1: has no scripted expert"),
         (ENV, {"fault": "stubborn"}, RuntimeError, r"scene 0 ended 1 workers: worker 0 .* ended with status 7"),
         (ENV, {"fault": "broken"}, RuntimeError, "ArithmeticError: the spring is loose"),
-        (ENV, {"fault": "hopeless"}, ValueError, "the expert failed in 50 attempts at scene 0; less noise"),
+        (ENV, {"fault": "hopeless"}, ValueError, "the expert failed in 50 attempts at scene 0; weaker pushes"),
     ],
 )
 def test_what_cannot_work_is_told(

@@ -26,8 +26,8 @@ class Record(Verb):
     """Processes that simulate; one per processor when left out. The dataset does not depend on it."""
     seed: int = 0
     """Of the scenes; evaluation uses others, whatever the seed."""
-    noise: float = 0.0
-    """Of the expert's movements, in action units."""
+    pushes: float = 0.0
+    """How strongly the arm is pushed off its way now and then, in action units; the expert brings it back."""
     images: Literal["auto", "png", "video"] = "auto"
     """How images are stored; auto = PNG up to 96 pixels, video above."""
     cache: bool = False
@@ -40,5 +40,5 @@ class Record(Verb):
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
         out = folder(self.out, "--out")
-        made = record(self.env, out, self.episodes, env_args, workers, self.seed, self.noise, self.images, self.cache)
+        made = record(self.env, out, self.episodes, env_args, workers, self.seed, self.pushes, self.images, self.cache)
         print(made)

@@ -1,6 +1,6 @@
 """Record demonstrations: worker processes run a scripted expert, one process appends its episodes in order.
 
-The dataset depends on the environment, its arguments, the seed and the noise alone: not on the number of workers, nor
+The dataset depends on the environment, its arguments, the seed and the pushes alone: not on the number of workers, nor
 on how often the recording was interrupted. There is one demonstration per scene. Scene ``i`` has a seed that is a pure
 function of (seed, i); where the expert fails, the scene is tried again with another one, of (seed, i, attempt).
 """
@@ -55,7 +55,7 @@ def record(
     env_args: dict[str, Any] | None = None,
     workers: int = 2,
     seed: int = 0,
-    noise: float = 0.0,
+    pushes: float = 0.0,
     images: str = "auto",
     cache: bool = False,
 ) -> Recording:
@@ -70,7 +70,8 @@ def record(
         env_args: for the environment.
         workers: processes that simulate; the dataset does not depend on it.
         seed: of the scenes.
-        noise: of the expert's movements, in action units.
+        pushes: how strongly the arm is pushed off its way now and then, in action units; the recorded action is what
+            the expert does about it.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
         cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
             needs PNG.
@@ -83,11 +84,11 @@ def record(
     """
     if episodes < 1 or workers < 1:
         raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
-    for name, value in (("seed", seed), ("noise", noise)):
+    for name, value in (("seed", seed), ("pushes", pushes)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
     out, began = Path(out), time.perf_counter()
-    arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "noise": noise, "images": images}
+    arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "pushes": pushes, "images": images}
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
     _check_same(out, arguments)
     with Team(workers, arguments | {"cache": cache}) as team, locked(out):

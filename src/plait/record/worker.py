@@ -11,6 +11,7 @@ from plait.config import to_dict
 from plait.data.episode import Episode, encode, storage
 from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.processes import Channel
+from plait.record.pushes import Pushes
 
 SEEDS = 2**30  # seeds of recordings lie below, those of evaluations do not
 ATTEMPTS = 50  # at one scene, after which the expert is given up
@@ -34,35 +35,38 @@ def work(channel: Channel) -> None:
     kinds = storage(env.embodiment, arguments["images"])
     channel.send(json.dumps(to_dict(env.embodiment)).encode())
     while True:
-        episode = _scene(env, int(channel.receive()), arguments["seed"], arguments["noise"])
+        episode = _scene(env, int(channel.receive()), arguments["seed"], arguments["pushes"])
         encode(episode, env.embodiment, kinds).send(channel, pixels=arguments["cache"])
 
 
-def _scene(env: Any, scene: int, seed: int, noise: float) -> Episode:
+def _scene(env: Any, scene: int, seed: int, pushes: float) -> Episode:
     """The scene's demonstration; beside it are kept its number, its seed, and how often the expert failed before."""
     for attempt in range(ATTEMPTS):
         chosen = scene_seed(seed, scene, attempt)
-        episode = demonstrate(env, chosen, scene, noise)
+        episode = demonstrate(env, chosen, scene, pushes)
         if episode is not None:
             return replace(episode, extra={"scene": scene, "seed": chosen, "failed": attempt})
-    raise ValueError(f"the expert failed in {ATTEMPTS} attempts at scene {scene}; less noise, or another environment")
+    raise ValueError(
+        f"the expert failed in {ATTEMPTS} attempts at scene {scene}; weaker pushes, or another environment"
+    )
 
 
-def demonstrate(env: Any, seed: int, number: int = 0, noise: float = 0.0) -> Episode | None:
+def demonstrate(env: Any, seed: int, number: int = 0, pushes: float = 0.0) -> Episode | None:
     """One whole episode of the environment's expert; None when it does not succeed.
 
     Args:
         number: the episode's, which decides the task where an environment has several.
+        pushes: how strong they are; see ``Pushes``.
     """
     observation, info = env.reset(seed=seed, options={"number": number})
-    expert = env.expert(noise=noise)
+    expert, pushed = env.expert(), Pushes(env.embodiment, pushes, seed)
     instruction, steps, actions = info["task"], [], []
     over = False
     while not over:
         action = expert.action()
         steps.append(observation)
         actions.append(action)
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, _, terminated, truncated, info = env.step(pushed(action))
         over = terminated or truncated
     if not info["is_success"]:
         return None

@@ -88,15 +88,6 @@ def test_experts_know_the_goal_and_keep_to_the_limits(blind, number):
     assert np.abs(actions).max() == 1.0 and actions[0].dtype == np.float32
 
 
-def test_noise_shakes_the_movements_and_depends_on_the_seed(blind):
-    def first(noise: float) -> np.ndarray:
-        blind.reset(seed=3, options={"number": 1})
-        return blind.expert(noise=noise).action()
-
-    assert np.array_equal(first(0.3), first(0.3)) and not np.array_equal(first(0.3)[:3], first(0.0)[:3])
-    assert first(0.3)[3] == first(0.0)[3]
-
-
 def test_advance_is_that_many_steps_and_ends_at_the_horizon(env):
     env.reset(seed=3, options={"number": 0})
     result = [env.step(action) for action in RANDOM][-1]

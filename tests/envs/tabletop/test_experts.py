@@ -2,16 +2,18 @@ import pytest
 
 from plait.envs.tabletop.env import FLASH, Tabletop
 from plait.envs.tabletop.tasks import FAMILIES
+from plait.record.pushes import Pushes
 
 
-def _lengths(env: Tabletop, seeds: range, noise: float = 0.0, instruction: str = "normal") -> list[int]:
+def _lengths(env: Tabletop, seeds: range, pushes: float = 0.0, instruction: str = "normal") -> list[int]:
     """Of the successful episodes."""
     lengths = []
     for seed in seeds:
         env.reset(seed=seed, options={"instruction": instruction})
-        expert, over, steps, success = env.expert(noise), False, 0, False
+        expert, over, steps, success = env.expert(), False, 0, False
+        pushed = Pushes(env.embodiment, pushes, seed)
         while not over:
-            _, _, success, truncated, _ = env.step(expert.action())
+            _, _, success, truncated, _ = env.step(pushed(expert.action()))
             steps, over = steps + 1, success or truncated
         lengths += [steps] if success else []
     return lengths
@@ -26,8 +28,8 @@ def test_the_expert_succeeds(family, vocabulary: str):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_expert_recovers_from_noise(family):
-    assert len(_lengths(Tabletop(family, cameras=()), range(20), noise=0.3)) >= 19
+def test_the_expert_recovers_from_pushes(family):
+    assert len(_lengths(Tabletop(family, cameras=()), range(20), pushes=1.0)) >= 19
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -39,24 +41,8 @@ def test_the_expert_holds_still_while_the_lamp_is_lit():
     """Or the hand's pose would tell later what the lamp has shown."""
     env = Tabletop("recall", cameras=())
     env.reset(seed=0)
-    expert = env.expert(noise=0.3)
+    expert = env.expert()
     for step in range(12):
         action = expert.action()
         assert bool(action[:6].any()) == (step >= FLASH)
         env.step(action)
-
-
-def test_noise_is_drawn_from_the_seed():
-    env = Tabletop(cameras=())
-
-    def actions(noise: float) -> list[list[float]]:
-        env.reset(seed=3)
-        expert = env.expert(noise)
-        result = []
-        for _ in range(5):
-            action = expert.action()
-            env.step(action)
-            result.append(action.tolist())
-        return result
-
-    assert actions(0.5) == actions(0.5) != actions(0.0)

@@ -68,6 +68,11 @@ class Case:
     def env_spec(self) -> Spec | None:
         return None if self.env is None else embodiment(self.env, self.spec)
 
+    @property
+    def pushes(self) -> float:
+        """How strongly the arm was pushed while plait recorded."""
+        return self.dataset.provenance().get("arguments", {}).get("pushes", 0.0)
+
     @cached_property
     def action(self) -> np.ndarray:
         """``[n, a]``."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from plait.diagnose.doctor.case import Case, Scene, observed_state
 from plait.diagnose.doctor.finding import frames
+from plait.record.pushes import Pushes
 
 EXPLAINED = 0.35  # share of the difference that a fault, undone, may leave
 LAGS = (1, 2, 3)  # steps
@@ -48,8 +49,9 @@ def execute(case: Case, scene: Scene, actions: np.ndarray) -> Replay:
     assert case.simulator is not None
     observation, _ = scene.reset(case.simulator)
     states, success = [observed_state(observation)], False
+    pushed = Pushes(case.spec, case.pushes, scene.seed)
     for action in actions:
-        observation, _, terminated, truncated, info = case.simulator.step(action.astype(np.float32))
+        observation, _, terminated, truncated, info = case.simulator.step(pushed(action.astype(np.float32)))
         states.append(observed_state(observation))
         success = success or bool(info.get("is_success"))
         if terminated or truncated:

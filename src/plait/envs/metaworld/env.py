@@ -64,7 +64,7 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = observation_space(self.embodiment)
         self._simulation: Any = None  # nothing is compiled before the first reset
-        self._steps, self._is_success, self._expert_seed = 0, False, 0
+        self._steps, self._is_success = 0, False
 
     @property
     def rendering(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """
         super().reset(seed=seed)
         instruction = instruction_option(options or {}, self.instructions)
-        drawn, other, scene, self._expert_seed = map(int, self.np_random.integers(2**31, size=4))
+        drawn, other, scene = map(int, self.np_random.integers(2**31, size=3))
         task = self.tasks[(options or {}).get("number", drawn) % len(self.tasks)]
         if self._simulation is None or self._simulation.task != task:
             self.close()
@@ -120,9 +120,9 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         late = self._steps == HORIZON and not self._is_success
         return self._observation(), float(self._is_success), self._is_success, late, self._info(executed)
 
-    def expert(self, noise: float = 0.0) -> Expert:
-        """The package's demonstrator; ``noise`` is the standard deviation that is added to x, y, z, in action units."""
-        return Expert(self._simulation, noise, self._expert_seed)
+    def expert(self) -> Expert:
+        """The package's demonstrator."""
+        return Expert(self._simulation)
 
     def render(self) -> NDArray[np.uint8] | None:
         """``uint8 [480, 480, 3]``, from ``corner2``; None when ``render_mode`` is None."""

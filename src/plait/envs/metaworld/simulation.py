@@ -92,23 +92,20 @@ class Simulation:
         turned = {camera: pictures[camera][::-1, ::-1].copy() for camera in cameras if camera in UPSIDE_DOWN}
         return pictures | turned
 
-    def advise(self, policy: Any) -> NDArray[np.float64]:
+    def advise(self, policy: Any) -> NDArray[np.float32]:
         """What a policy of the package does now, clipped to [-1, 1]."""
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # that its numbers are too large: they are clipped
-            return np.clip(policy.get_action(self._observation), -1.0, 1.0).astype(np.float64)
+            return np.clip(policy.get_action(self._observation), -1.0, 1.0).astype(np.float32)
 
 
 class Expert:
     """The package's scripted policy for the task. ``action()`` once per control step, after ``reset``."""
 
-    def __init__(self, simulation: Simulation, noise: float, seed: int) -> None:
-        self._simulation, self._noise = simulation, noise
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
         self._policy = package("policies").ENV_POLICY_MAP[simulation.task]()
 
     def action(self) -> NDArray[np.float32]:
-        """``[4]`` in [-1, 1]; x, y and z with Gaussian noise where the expert was made with ``noise``."""
-        action = self._simulation.advise(self._policy)
-        action[:3] += self._noise * self._rng.standard_normal(3)
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        """``[4]`` in [-1, 1]."""
+        return self._simulation.advise(self._policy)

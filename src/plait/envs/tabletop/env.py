@@ -13,7 +13,7 @@ from plait.envs.interface import Result, clipped, instruction_option, observatio
 from plait.envs.rendering import QUALITIES, settings
 from plait.envs.tabletop.experts import Expert
 from plait.envs.tabletop.instructions import LANGUAGES, sentences
-from plait.envs.tabletop.scene import OBJECTS, RATE, STILL, Scene
+from plait.envs.tabletop.scene import OBJECTS, RATE, STILL, Layout, Scene
 from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, MIXED, sample, succeeded
 from plait.envs.tabletop.vocabulary import COMBINATIONS, VOCABULARIES
 from plait.spec import Spec
@@ -115,7 +115,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         instruction = instruction_option(options or {}, self.instructions)
         self._task = sample(self.np_random, self._families, self._vocabulary, self._combinations)
-        chance, self._expert_seed = self.np_random.random(), int(self.np_random.integers(2**31))
+        chance = self.np_random.random()
         self._goal = self._task.exchanged if instruction == "exchanged" else self._task.goal
         self._instruction = "" if instruction == "absent" else self._word(instruction, chance)
         self._scene.arrange(self._task.layout)
@@ -147,9 +147,14 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         success = self._is_success
         return self._observation(), float(success), success, self._is_late and not success, self._info(executed)
 
-    def expert(self, noise: float = 0.0) -> Expert:
-        """A scripted demonstrator; ``noise`` is the standard deviation that is added to x, y, z, in action units."""
-        return Expert(self._scene, self._task.layout, self._goal, noise, self._expert_seed)
+    def expert(self) -> Expert:
+        """A scripted demonstrator."""
+        return Expert(self._scene, self._task.layout, self._goal)
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything was at the start of the episode."""
+        return self._task.layout
 
     def masks(self) -> dict[str, dict[str, NDArray[np.bool_]]]:
         """Camera -> name of each object -> bool ``[height, width]``, where the observation's picture shows it now."""

@@ -20,20 +20,17 @@ FINGER = 0.012  # m, half of the closed fingers' width
 class Expert:
     """Knows where everything is. ``action()`` once per control step, after ``reset``."""
 
-    def __init__(self, scene: Scene, layout: Layout, goal: Goal, noise: float, seed: int) -> None:
+    def __init__(self, scene: Scene, layout: Layout, goal: Goal) -> None:
         self._scene, self._layout, self._goal = scene, layout, goal
-        self._noise = noise
-        self._rng = np.random.default_rng(seed)
         self._shape = layout.shapes[goal.target]
         self._grip = max(0.0, LOWEST - self._shape.half_height)  # above its centre, where it is held
 
     def action(self) -> NDArray[np.float32]:
-        """``[7]`` in [-1, 1]; x, y and z with Gaussian noise where the expert was made with ``noise``."""
+        """``[7]`` in [-1, 1]."""
         if self._scene.lit:
             return STILL.astype(np.float32)
         point, close = self._push() if self._goal.kind == "push" else self._grasp()
         movement = np.clip((point - self._scene.hand) / STEP, -1, 1)
-        movement = np.clip(movement + self._noise * self._rng.standard_normal(3), -1, 1)
         return np.array([*movement, 0, 0, 0, 1 if close else -1], np.float32)
 
     def _grasp(self) -> tuple[Vector, bool]:
