@@ -10,8 +10,8 @@ STAMP := .venv/installed
 quickstart: $(STAMP)  ## record, train and evaluate the tabletop task; leaves quickstart/report.html
 	$(BIN)/plait quickstart
 
-test: $(STAMP)  ## every test
-	$(BIN)/pytest
+test: $(STAMP)  ## every test, by files in two processes
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## style, types and the layers of the package
 	$(BIN)/ruff check

@@ -119,7 +119,7 @@ def test_every_part_compiles_in_one_graph_and_exports() -> None:
     # in a process of its own, because the compiler cannot trace the shape checks that tests install
     result = subprocess.run([sys.executable, Path(__file__).with_name("capture.py")], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == list(SINGLE)
+    assert result.stdout.split() == ["policy", *SINGLE, "head=causal", "head=drawn", "memory=gru"]
 
 
 @pytest.mark.parametrize("parts", _combinations(20).values(), ids=_combinations(20))

@@ -1,7 +1,5 @@
 """What every head owes: steps after the episode's end take no part, sampling is repeatable, rows do not meet."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -99,7 +97,7 @@ def test_it_learns_a_constant_chunk(config: Any) -> None:
     """A sampler: wherever its noise starts. The fused tokens differ by their place alone, as action tokens do."""
     head, action = built(config), torch.linspace(-1.5, 1.5, HORIZON * ACTIONS).view(HORIZON, ACTIONS)
     optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
-    for _ in range(300):
+    for _ in range(200 if isinstance(config, DiffusionConfig | FlowConfig) else 50):
         tokens = Tokens(PLACES + 0.1 * torch.randn(32, 4, 8), torch.ones(32, 4, dtype=torch.bool))
         mask = torch.ones(32, HORIZON, dtype=torch.bool)
         head.loss(tokens, action.expand(32, -1, -1), mask).backward()
@@ -136,36 +134,3 @@ def test_the_choice_survives_json(config: Any) -> None:
     policy = PolicyConfig(head=config)
     assert to_dict(policy)["head"]["type"] in members(Head)
     assert from_dict(PolicyConfig, to_dict(policy)) == policy
-
-
-CAPTURE = """
-import torch
-from plait.heads import DiscreteConfig, FlowConfig
-from plait.types import Shape, Tokens
-
-torch.set_num_threads(1)
-tokens = Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool))
-class Acting(torch.nn.Module):
-    def __init__(self, head):
-        super().__init__()
-        self.head = head
-    def forward(self, data, mask):
-        return self.head.act(Tokens(data, mask))
-for config in (DiscreteConfig(form="causal", width=16, layers=1), FlowConfig(steps=1, layers=1, drawn=True)):
-    acting, inputs = Acting(config.build(Shape(4, 8), 2, 2)).eval(), (tokens.data, tokens.mask)
-    with torch.no_grad():
-        acts = [acting, torch.compile(acting, fullgraph=True, backend="aot_eager")]
-        acts.append(torch.export.export(acting, inputs).module())
-        chunks = []
-        for act in acts:
-            torch.manual_seed(0)
-            chunks.append(act(*inputs))
-    torch.testing.assert_close(chunks[1:], [chunks[0]] * 2)
-    print(type(config).__name__)
-"""
-
-
-def test_forms_that_are_no_default_compile_and_export_too() -> None:
-    result = subprocess.run([sys.executable, "-c", CAPTURE], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["DiscreteConfig", "FlowConfig"]

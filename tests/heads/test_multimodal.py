@@ -29,11 +29,11 @@ def success(toy: ModuleType, head: Head, steps: int) -> float:
 
 
 def test_regression_drives_into_the_obstacle(toy: ModuleType) -> None:
-    assert success(toy, RegressionConfig(loss="mse"), steps=800) < 0.3
+    assert success(toy, RegressionConfig(loss="mse"), steps=200) < 0.3
 
 
 @pytest.mark.parametrize(
-    ("head", "steps"), [(MixtureConfig(), 800), (FlowConfig(width=48, layers=1), 500)], ids=["mixture", "flow"]
+    ("head", "steps"), [(MixtureConfig(), 400), (FlowConfig(width=48, layers=1), 500)], ids=["mixture", "flow"]
 )
 def test_a_mixture_and_a_flow_take_one_way(toy: ModuleType, head: Head, steps: int) -> None:
     assert success(toy, head, steps) > 0.9

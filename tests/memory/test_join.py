@@ -38,8 +38,8 @@ def test_with_a_memory_what_was_seen_once_is_acted_on_later_and_without_one_it_i
     parts: dict[str, Any] = {"memory": None if name == "none" else members(Memory)[name](steps=MOMENTS)}
     policy = PolicyConfig(action_horizon=1, execute=1, **parts).build(SPEC, Tokenizer.build(["go"]))
     optimizer, generator = torch.optim.AdamW(policy.parameters(), 2e-3), torch.Generator().manual_seed(0)
-    for _ in range(120):
-        policy.loss(_batch(policy, 64, generator))["loss"].backward()
+    for _ in range(30):
+        policy.loss(_batch(policy, 32, generator))["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
     batch = _batch(policy.eval(), 200, generator)

@@ -1,7 +1,5 @@
 """What holds for every member of the union: windows, steps and resets give the same; rows and padding do not meet."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -144,27 +142,3 @@ def test_settings_survive_json_and_one_moment_is_refused(name: str) -> None:
     assert from_dict(type(config), to_dict(config)) == config
     with pytest.raises(ValueError, match="steps 1 is too few; at least 2"):
         replace(config, steps=1).build(INPUTS, OUTPUTS)
-
-
-CAPTURE = """
-import torch
-from plait.config import members
-from plait.memory import Memory, RecurrentConfig
-
-torch.set_num_threads(1)
-for part in (*members(Memory).values(), lambda: RecurrentConfig(cell="gru")):
-    memory = part().build(6, 5).eval()
-    arguments = torch.randn(3, 4, 6), memory.start(3), torch.rand(3, 4) > 0.7
-    with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):
-        torch._dynamo.reset()
-        eager = memory(*arguments)[0]
-        compiled = torch.compile(memory, fullgraph=True, backend="aot_eager")
-        torch.testing.assert_close(compiled(*arguments)[0], eager)
-        torch.testing.assert_close(torch.export.export(memory, arguments).module()(*arguments)[0], eager)
-"""
-
-
-def test_every_member_compiles_in_one_graph_and_exports() -> None:
-    # in a process of its own, because the compiler cannot trace the shape checks that tests install
-    result = subprocess.run([sys.executable, "-c", CAPTURE], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr

@@ -40,7 +40,7 @@ def test_the_recorded_action_is_the_experts_own():
     env = Tabletop("pick", cameras=())
     episode = demonstrate(env, seed=5, pushes=1.0)
     assert episode is not None
-    observation, _ = env.reset(seed=5)
+    env.reset(seed=5)
     expert, pushed, differ = env.expert(), Pushes(env.embodiment, 1.0, 5), 0
     for recorded in episode.action:
         wanted = expert.action()
