@@ -41,13 +41,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """What is trained, on how many episodes of which scenes of an environment."""
+    """What is trained, on how many episodes of which scenes of an environment, and from which checkpoint, if any."""
 
     recipe: Recipe
     demonstrations: int
     scenes: dict[str, Any] = field(default_factory=dict)
     env: str = "tabletop"
     pushes: float = 0.0
+    init: Path | None = None
 
 
 def succeeded(row: Row) -> bool:
@@ -191,7 +192,7 @@ def _cell(study: Study, options: Options, datasets: dict[str, Path], key: tuple[
     variant, began = study.variants[name], time.perf_counter()
     run = options.out / "runs" / _file(options, name, seed).stem
     data = Dataset.open(datasets[name]).first(variant.demonstrations)
-    train(variant.recipe.policy, replace(variant.recipe.train, seed=seed, keep=1), data, run)
+    train(variant.recipe.policy, replace(variant.recipe.train, seed=seed, keep=1), data, run, variant.init)
     minutes = (time.perf_counter() - began) / 60
     policy = checkpoint.load(run).to(pick_device("auto"))
     results = _evaluations(study, variant, policy, options.episodes, options.workers)
@@ -211,6 +212,7 @@ def _settings(variant: Variant, seed: int, options: Options) -> dict[str, Any]:
     """What a cell's numbers depend on."""
     recipe = variant.recipe
     made = {"variant": to_dict(recipe.policy), "train": to_dict(replace(recipe.train, seed=seed))}
+    made |= {"init": str(variant.init)} if variant.init else {}
     return made | {"demonstrations": variant.demonstrations, "episodes": options.episodes}
 
 

@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from plait.config import from_dict, to_dict
 from plait.encoders.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ from plait.spec import Spec
 FORMAT_VERSION = 1
 CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 CHECKPOINTS = "checkpoints"  # where a run folder keeps its checkpoints, by step
+M = TypeVar("M", bound=nn.Module)
 
 
 def save(
@@ -36,21 +38,44 @@ def save(
         provenance: anything JSON can hold that tells how the policy came to be.
         extra: writes further files into the same folder before it appears.
     """
-    folder = Path(folder)
+    described = {"policy": to_dict(policy.config), "spec": to_dict(policy.spec), "provenance": provenance or {}}
+    return write(policy, policy.tokenizer, described, Path(folder), extra)
+
+
+def load(path: Path | str) -> Policy:
+    """The policy of a checkpoint folder, or of a run folder's newest checkpoint, in evaluation mode on the CPU.
+
+    Raises:
+        ValueError: there is no checkpoint, it is newer than this version of plait, or its files do not fit together.
+    """
+    folder = find(path)
+    description = describe(folder)
+    if "alignment" in description:
+        raise ValueError(f"checkpoint {folder}: aligned encoders, no policy; plait train --init {path} starts one")
+    if missing := {"policy", "spec"} - description.keys():
+        raise ValueError(f"checkpoint {folder}: {CONFIG} says nothing of {sorted(missing)}; copy the folder again")
+    config = from_dict(PolicyConfig, description["policy"], "policy")
+    spec = from_dict(Spec, description["spec"], "spec")
+    return read(folder, lambda tokenizer: config.build(spec, tokenizer, pretrained=False))
+
+
+def write(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    described: dict[str, Any],
+    folder: Path,
+    extra: Callable[[Path], None] | None = None,
+) -> Path:
+    """A model's weights and words, and what describes it: what every kind of checkpoint consists of."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(state, temporary / MODEL)
-        policy.tokenizer.save(temporary / TOKENIZER)
-        description = {
-            "format_version": FORMAT_VERSION,
-            "policy": to_dict(policy.config),
-            "spec": to_dict(policy.spec),
-            "provenance": provenance or {},
-        }
-        (temporary / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        tokenizer.save(temporary / TOKENIZER)
+        told = {"format_version": FORMAT_VERSION, **described}
+        (temporary / CONFIG).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if extra:
             extra(temporary)
         flush(temporary)  # before an older one goes
@@ -63,18 +88,12 @@ def save(
     return folder
 
 
-def load(path: Path | str) -> Policy:
-    """The policy of a checkpoint folder, or of a run folder's newest checkpoint, in evaluation mode on the CPU.
+def read(folder: Path, build: Callable[[Tokenizer], M]) -> M:
+    """The model that ``build`` makes for the saved words, with the saved weights, in evaluation mode.
 
     Raises:
-        ValueError: there is no checkpoint, it is newer than this version of plait, or its files do not fit together.
+        ValueError: a file is missing or damaged, or the weights do not fit the model.
     """
-    folder = find(path)
-    description = describe(folder)
-    if missing := {"policy", "spec"} - description.keys():
-        raise ValueError(f"checkpoint {folder}: {CONFIG} says nothing of {sorted(missing)}; copy the folder again")
-    config = from_dict(PolicyConfig, description["policy"], "policy")
-    spec = from_dict(Spec, description["spec"], "spec")
     try:
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         state = load_file(folder / MODEL)
@@ -84,10 +103,10 @@ def load(path: Path | str) -> Policy:
         ) from error
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise ValueError(f"checkpoint {folder}: {TOKENIZER} is missing or damaged ({error})") from error
-    policy = config.build(spec, tokenizer, pretrained=False)
-    _check_fit(policy, state, folder)
-    policy.load_state_dict(state)
-    return policy.eval()
+    model = build(tokenizer)
+    _check_fit(model, state, folder)
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def find(path: Path | str) -> Path:
@@ -127,8 +146,8 @@ def fingerprint(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _check_fit(policy: Policy, state: dict[str, Any], folder: Path) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+def _check_fit(model: nn.Module, state: dict[str, Any], folder: Path) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:

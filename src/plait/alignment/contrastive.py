@@ -4,7 +4,7 @@ from math import log
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
@@ -66,9 +66,17 @@ class InfoNCE(nn.Module):
         return cross_entropy(_wide(logits), torch.arange(len(logits), device=logits.device))
 
     def forward(
-        self, vision: Float[Tensor, "n d"], text: Float[Tensor, "n d"], world: World = ALONE
+        self,
+        vision: Float[Tensor, "n d"],
+        text: Float[Tensor, "n d"],
+        world: World = ALONE,
+        groups: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss over the pairs of all processes; rows are of unit length."""
+        """The loss over the pairs of all processes; rows are of unit length.
+
+        ``groups`` changes nothing: where equal texts have equal embeddings, this already is the cross-entropy to soft
+        targets, which share each text's answer evenly among the pictures that it is true of.
+        """
         return info_nce(vision, text, self.scale(), world)
 
 
@@ -88,19 +96,29 @@ class Sigmoid(nn.Module):
         return self.scale() * vision @ text.T + self.bias
 
     @staticmethod
-    def one_way(logits: Float[Tensor, "n m"], first: int = 0) -> Float[Tensor, ""]:
-        """The mean over rows of the sum over columns; row 0 belongs to column ``first``."""
+    def one_way(logits: Float[Tensor, "n m"], right: Bool[Tensor, "n m"] | None = None) -> Float[Tensor, ""]:
+        """The mean over rows of the sum over columns; ``right``: which belong together, the diagonal when omitted."""
         logits = _wide(logits)
-        right = torch.full_like(logits, -1.0)
-        right.diagonal(first).fill_(1.0)
-        return -logsigmoid(right * logits).sum() / len(logits)
+        right = torch.eye(*logits.shape, dtype=torch.bool, device=logits.device) if right is None else right
+        return -logsigmoid(torch.where(right, logits, -logits)).sum() / len(logits)
 
     def forward(
-        self, vision: Float[Tensor, "n d"], text: Float[Tensor, "n d"], world: World = ALONE
+        self,
+        vision: Float[Tensor, "n d"],
+        text: Float[Tensor, "n d"],
+        world: World = ALONE,
+        groups: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss over the pairs of all processes; rows are of unit length."""
-        logits = self.logits(vision, gathered(text, world))
-        return mean_over(self.one_way(logits, world.rank * len(vision)), world)
+        """The loss over the pairs of all processes; rows are of unit length.
+
+        Args:
+            groups: a number per pair; where it is equal, text and picture belong together. Otherwise the same text
+                would be right for one picture and wrong for the next. Omitted, only pairs belong together.
+        """
+        if groups is None:
+            groups = torch.arange(len(vision), device=vision.device) + world.rank * len(vision)
+        right = groups[:, None] == gathered(groups, world)
+        return mean_over(self.one_way(self.logits(vision, gathered(text, world)), right), world)
 
 
 ObjectiveName = Literal["infonce", "sigmoid"]

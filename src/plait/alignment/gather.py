@@ -2,13 +2,13 @@
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from plait.data.world import World
 
 
-def gathered(rows: Float[Tensor, "n *d"], world: World) -> Float[Tensor, "m *d"]:
+def gathered(rows: Shaped[Tensor, "n *d"], world: World) -> Shaped[Tensor, "m *d"]:
     """The rows of all processes, in their order; each process must have equally many.
 
     Backward, every process gets the sum over all of them of the gradient of its own rows.

@@ -138,7 +138,7 @@ def _options(recipe: "Recipe", arguments: list[str], program: str, what: str) ->
         out: str
         """Folder of the run; one that was interrupted is continued."""
         init: str | None = None
-        """Checkpoint to start from; what does not fit this policy is named and starts anew."""
+        """Checkpoint to start from, of a policy or of plait align; what does not fit is named and starts anew."""
         policy: Annotated[PolicyConfig, tyro.conf.arg(name="")] = field(default=recipe.policy, metadata={"flat": True})
         train: TrainConfig = recipe.train
 

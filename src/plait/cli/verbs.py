@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 
 from plait.cli.act import Act
+from plait.cli.align import Align
 from plait.cli.catalogue import List
 from plait.cli.compare import Compare
 from plait.cli.diagnose import Diagnose
@@ -23,6 +24,7 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "eval": Eval,
     "act": Act,
+    "align": Align,
     "compare": Compare,
     "diagnose": Diagnose,
     "doctor": Doctor,

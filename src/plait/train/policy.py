@@ -19,7 +19,7 @@ from plait.policy import PolicyConfig
 from plait.train.config import TrainConfig
 from plait.train.distributed import first, joined
 from plait.train.dropout import ModalityDropout
-from plait.train.initialise import initialise
+from plait.train.initialise import start_from
 from plait.train.loop import Source, fit
 from plait.train.run import Run, checkpoints, damaged, saved
 
@@ -40,7 +40,7 @@ def train(
         config: how to train it.
         dataset: a LeRobotDataset v3, or its folder.
         out: the run's folder.
-        init: checkpoint to start from; what does not fit is named on standard error.
+        init: checkpoint of a policy or of aligned encoders to start from; what does not fit is named on standard error.
 
     Returns:
         The run's folder, from which ``plait.load`` takes the newest checkpoint.
@@ -58,7 +58,7 @@ def train(
         torch.manual_seed(config.seed)
         model = policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
         if init is not None and not checkpoints(out):
-            print(initialise(model, checkpoint.load(init)), file=sys.stderr)
+            print(start_from(model, init), file=sys.stderr)
         with locked(out) if world.leads else nullcontext(), room(out, lambda: saved(out)):
             with first(world):
                 run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)

@@ -1,0 +1,151 @@
+"""Pictures and what is true of each in words: from the tabletop's simulator, or from a folder."""
+
+import csv
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from plait import envs
+from plait.alignment.captions import captions
+from plait.data.images import resize
+from plait.data.keys import IMAGE_PREFIX
+from plait.envs.tabletop.scene import Layout
+from plait.progress import Bar
+
+CAPTIONS = "captions.csv"
+COLUMNS = ("file", "text")
+SEEDS = 2**30  # those of scenes lie below, as those of recordings do; evaluations use none of them
+ALIGNMENT = 1  # sets the scenes apart from those of a recording with the same seed
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """n pictures in memory, 3 bytes a pixel, and of each one text or several, every one of which is true of it."""
+
+    images: UInt8[Tensor, "n h w 3"]
+    texts: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def some(self, rows: np.ndarray) -> "Pairs":
+        return Pairs(self.images[torch.from_numpy(rows)], [self.texts[row] for row in rows.tolist()])
+
+    def drawn(self, rng: np.random.Generator) -> list[str]:
+        """One text of each picture."""
+        return [texts[rng.integers(len(texts))] for texts in self.texts]
+
+
+@dataclass(frozen=True)
+class Scenes(Pairs):
+    """Scenes of the tabletop, with what the simulator knows of each.
+
+    Attributes:
+        layouts: where everything is.
+        targets: the name of the object that the scene's instruction asks for.
+    """
+
+    layouts: list[Layout]
+    targets: list[str]
+
+    def some(self, rows: np.ndarray) -> "Scenes":
+        layouts, targets = ([column[row] for row in rows.tolist()] for column in (self.layouts, self.targets))
+        return Scenes(**vars(super().some(rows)), layouts=layouts, targets=targets)
+
+
+def scenes(env: str, env_args: dict[str, Any], count: int, size: int, seed: int = 0) -> Scenes:
+    """The first moment of ``count`` scenes, seen by the environment's first camera; they follow from ``seed`` alone.
+
+    Args:
+        env_args: of the environment; without ``cameras``, the front one is looked through.
+        size: of the pictures, in pixels.
+
+    Raises:
+        ValueError: an environment that does not tell where its objects are, or without a camera.
+    """
+    images, layouts, targets = [], [], []
+    made: Any = envs.make(env, **{"cameras": "front", "size": size, **env_args} if env == "tabletop" else env_args)
+    with closing(made), Bar("drawing scenes", count, "scenes") as bar:
+        if not hasattr(type(made.unwrapped), "layout"):
+            raise ValueError(
+                f"{env}: captions are made for tabletop alone; say --pairs FOLDER for pictures of your own"
+            )
+        if not made.unwrapped.embodiment.cameras:
+            raise ValueError(f"{env}: there is no camera; leave cameras out of --env-args, or name one")
+        camera = next(iter(made.unwrapped.embodiment.cameras))
+        for scene in range(count):
+            observation, info = made.reset(seed=scene_seed(seed, scene))
+            images.append(observation[IMAGE_PREFIX + camera])
+            layouts.append(made.unwrapped.layout)
+            targets.append(info["target"])
+            bar.advance()
+    pictures = resize(torch.from_numpy(np.stack(images)), (size, size))
+    return Scenes(pictures, [captions(layout) for layout in layouts], layouts, targets)
+
+
+def scene_seed(seed: int, scene: int) -> int:
+    return int(np.random.SeedSequence([seed, scene, 0, ALIGNMENT]).generate_state(1)[0]) % SEEDS
+
+
+def read_pairs(folder: Path | str, size: int) -> Pairs:
+    """A folder with pictures and ``captions.csv``, whose first line is ``file,text``; a file may have several lines.
+
+    Args:
+        folder: files are named relative to it.
+        size: pictures are resized to this square, in pixels.
+
+    Raises:
+        ValueError: there is no such list, or a line of it is wrong; the message names the line.
+    """
+    table = Path(folder) / CAPTIONS
+    texts: dict[str, list[str]] = {}
+    for file, text in _lines(table):
+        texts.setdefault(file, []).append(text)
+    if not texts:
+        raise ValueError(f"{table}: no line follows the first one; give each picture a line, such as a.png,a red ball")
+    with Bar("reading pictures", len(texts), "pictures") as bar:
+        images = []
+        for file in texts:
+            images.append(_picture(Path(folder) / file, size))
+            bar.advance()
+    return Pairs(torch.cat(images), list(texts.values()))
+
+
+def contents(folder: Path | str) -> dict[str, Any]:
+    """What tells this folder from others: a fingerprint of its list, so that it may be moved."""
+    return {"captions": sha256((Path(folder) / CAPTIONS).read_bytes()).hexdigest()[:16]}
+
+
+def _lines(table: Path) -> Iterator[tuple[str, str]]:
+    if not table.is_file():
+        raise ValueError(f"{table}: no such file; list the pictures there, the first line being {','.join(COLUMNS)}")
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+            raise ValueError(f"{table}: no column {missing[0]!r}; the first line must be {','.join(COLUMNS)}")
+        for row in rows:
+            if not (row["file"] or "").strip() or not (row["text"] or "").strip() or None in row:
+                raise ValueError(
+                    f"{table}, line {rows.line_num}: expected a file and a text; put a text that has commas between "
+                    'double quotes, as in a.png,"red, blue"'
+                )
+            yield row["file"].strip(), row["text"].strip()
+
+
+def _picture(path: Path, size: int) -> UInt8[Tensor, "1 h w 3"]:
+    import cv2  # only where it is used
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such picture, but {CAPTIONS} names it; files are relative to its folder")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError(f"{path} is not a picture that can be read; PNG and JPEG are")
+    return resize(torch.from_numpy(image)[None], (size, size))

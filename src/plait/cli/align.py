@@ -1,0 +1,138 @@
+"""``plait align``: vision and language encoders that learn from pictures and what is true of them in words."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from plait.cli.parse import Verb, folder, pairs, parse
+from plait.cli.train import swap_parts
+
+if TYPE_CHECKING:
+    from plait.alignment.aligner import AlignConfig
+    from plait.alignment.pairs import Pairs
+    from plait.train.config import TrainConfig
+
+REPORT = "align.json"
+
+
+@dataclass(frozen=True)
+class Align(Verb):
+    """Align vision and language encoders on pictures and texts; a policy can start from them (plait train --init)."""
+
+    kept = "what is saved stays, and the same command continues"
+
+    out: str
+    env: str | None
+    env_args: tuple[str, ...]
+    scenes: int
+    pairs: str | None
+    align: "AlignConfig"
+    train: "TrainConfig"
+
+    @classmethod
+    def parse(cls, arguments: list[str], program: str) -> "Verb":
+        """``[--vision NAME] [--language NAME]``, then their fields, as for ``plait train``."""
+        from plait.alignment.aligner import AlignConfig
+
+        config: Any = AlignConfig()
+        config, rest = swap_parts(config, arguments)
+        return cls(**vars(_options(config, rest, program)))
+
+    def run(self) -> None:
+        from plait.files import write_whole
+        from plait.train import aligned
+        from plait.train.align import align, check, divided
+        from plait.train.align_metrics import measure
+        from plait.train.distributed import launched
+
+        out = folder(self.out, "--out")
+        check(self.train)
+        learned_from, made_of = self._pairs()
+        run = align(self.align, self.train, learned_from, out, made_of)
+        if not launched().leads:
+            return
+        model = aligned.load(run)
+        found = {"held_out": measure(model, divided(learned_from, self.train.val_fraction)[1])}
+        if (unseen := self._unseen(found["held_out"]["pictures"])) is not None:
+            found["unseen"] = measure(model, unseen)
+        write_whole(run / REPORT, json.dumps(found | {"pairs": made_of}, indent=1, ensure_ascii=False) + "\n")
+        print("\n".join(lines(found)))
+        print(f"details: {run / REPORT}; plait train RECIPE --init {run} starts a policy from these encoders")
+
+    def _pairs(self) -> tuple["Pairs", dict[str, Any]]:
+        """The pairs, and what they are made of."""
+        from plait.alignment.pairs import contents, read_pairs, scenes
+        from plait.config import refuse_small
+
+        if (self.env is None) == (self.pairs is None):
+            raise ValueError("align: say either --env tabletop or --pairs FOLDER.")
+        if self.pairs is not None:
+            return read_pairs(self.pairs, self.align.image_size), contents(self.pairs)
+        refuse_small(scenes=(self.scenes, 20))
+        env, env_args = str(self.env), pairs(self.env_args, "--env-args")
+        made_of = {"env": env, "env_args": env_args, "scenes": self.scenes}
+        return scenes(env, env_args, self.scenes, self.align.image_size), made_of
+
+    def _unseen(self, count: int) -> "Pairs | None":
+        """As many scenes, with combinations that were never seen; None where all of them may have been."""
+        from plait.alignment.pairs import scenes
+
+        env_args = pairs(self.env_args, "--env-args")
+        if self.env is None or env_args.get("combinations", "seen") != "seen":
+            return None
+        return scenes(self.env, env_args | {"combinations": "unseen"}, count, self.align.image_size)
+
+
+def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What was measured, for people."""
+    names = {"held_out": "held-out pictures", "unseen": "a pair of colour and shape never seen together"}
+    for key, numbers in found.items():
+        yield f"{names[key]} ({numbers['pictures']}; R@1 of guessing {numbers['chance_r1']:.1%})"
+        for way, told in (("vision_to_text", "picture to text"), ("text_to_vision", "text to picture")):
+            shares = ", ".join(f"R@{k} {numbers[f'{way}_r{k}']:.1%}" for k in (1, 5, 10))
+            yield f"  {told}  {shares}, median rank {numbers[f'{way}_median_rank']:g}"
+        if "pc_placed" in numbers:
+            low, high = numbers["pc_placed_ci95"]
+            yield f"  place of one object among four {numbers['pc_placed']:.1f}% [{low:.1f}, {high:.1f}], guessing 25%"
+
+
+def _options(config: Any, arguments: list[str], program: str) -> Any:
+    """Everything that tyro reads, as one dataclass."""
+    from plait.alignment.aligner import AlignConfig
+    from plait.config import members
+    from plait.data.augment import Augment
+    from plait.encoders.language import Language
+    from plait.encoders.vision import Vision
+    from plait.train.config import TrainConfig
+
+    defaults = TrainConfig(
+        steps=3_000,
+        batch_size=256,
+        learning_rate=3e-3,
+        warmup_steps=200,
+        ema_decay=0.99,
+        val_fraction=0.1,
+        augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
+    )
+
+    @dataclass(frozen=True)
+    class Options:
+        out: str
+        """Folder of the run; one that was interrupted is continued."""
+        env: str | None = None
+        """tabletop: its scenes, with captions made from the simulator's state (English)."""
+        env_args: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+        """Arguments of the environment, such as vocabulary=large cameras=wrist."""
+        scenes: int = 4_000
+        """How many of them, those that are held out included."""
+        pairs: str | None = None
+        """Instead of --env: a folder with pictures and captions.csv, whose first line is file,text."""
+        align: Annotated[AlignConfig, tyro.conf.arg(name="")] = field(default=config, metadata={"flat": True})
+        train: TrainConfig = defaults
+
+    parts = (("--vision", Vision), ("--language", Language))
+    swaps = ", ".join(f"{option} {'|'.join(members(union))}" for option, union in parts)
+    return parse(Options, arguments, program, f"{Align.__doc__}\n\nEncoders are swapped by one word: {swaps}.")

@@ -1,0 +1,97 @@
+"""``plait align``: from pairs to a report and to encoders that ``plait train --init`` starts from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plait.cli import main
+from plait.cli.align import Align
+from plait.data.png import encode_png
+from plait.encoders.language import TextTransformerConfig
+from plait.encoders.vision import TimmConfig
+
+DATASET = Path(__file__).parents[1] / "fixtures/lerobot_v3_images"
+SMALL = "--image-size 32 --stages 8 --embed-dim 8 --train.steps 2 --train.batch-size 8 --train.device cpu"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str], command: str, code: int) -> str:
+    capsys.readouterr()
+    assert main(command.split()) == code
+    return capsys.readouterr().err if code else capsys.readouterr().out
+
+
+def test_scenes_a_report_and_a_policy_that_starts_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"align --env tabletop --scenes 40 --out aligned {SMALL}"
+    assert main(command.split()) == 0
+    shown = capsys.readouterr().out
+    assert "held-out pictures (4; R@1 of guessing " in shown and "never seen together (4; " in shown
+    assert "  place of one object among four " in shown and "plait train RECIPE --init aligned starts" in shown
+    report = json.loads(Path("aligned/align.json").read_text())
+    assert report["pairs"] == {"env": "tabletop", "env_args": {}, "scenes": 40}
+    for part in ("held_out", "unseen"):
+        assert report[part].keys() >= {"vision_to_text_r5", "text_to_vision_r10", "modality_gap", "pc_placed"}
+    assert main(command.split()) == 0, "the same command on a finished run reports again"
+    assert capsys.readouterr().out == shown
+
+    train = f"train tabletop-pick --dataset {DATASET} --out policy --image-size 32 --train.steps 1 --train.batch-size 4"
+    assert main(f"{train} --init aligned".split()) == 0
+    assert "init: the encoders of cameras (" in capsys.readouterr().err
+    assert main(f"{train} --init aligned --vision.width 64 --out other".split()) == 2
+    assert "say --vision.width 48." in capsys.readouterr().err
+
+
+def test_a_folder_of_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    Path("mine").mkdir()
+    for number, picture in enumerate(pixels):
+        Path(f"mine/{number}.png").write_bytes(encode_png(picture))
+    lines = [f"{number}.png,thing {number % 7}" for number in range(30)]
+    Path("mine/captions.csv").write_text("\n".join(["file,text", *lines]))
+    assert main(f"align --pairs mine --out aligned --objective sigmoid {SMALL}".split()) == 0
+    shown = capsys.readouterr().out
+    assert "held-out pictures (3; " in shown and "never seen together" not in shown and "place of" not in shown
+    Path("mine").rename("moved")
+    assert main(f"align --pairs moved --out aligned --objective sigmoid {SMALL}".split()) == 0
+    assert "alignment.objective ('sigmoid' then, 'infonce' now)" in told(
+        capsys, f"align --pairs moved --out aligned {SMALL}", 2
+    )
+
+
+def test_scenes_in_which_everything_was_seen_have_no_part_for_the_unseen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(f"align --env tabletop --env-args combinations=all --scenes 40 --out a {SMALL}".split()) == 0
+    assert "never seen together" not in capsys.readouterr().out
+
+
+def test_encoders_are_swapped_as_for_a_policy() -> None:
+    words = "--out o --vision timm --vision.name resnet18 --language text_transformer --language.width 32"
+    verb = Align.parse(words.split(), "plait align")
+    assert isinstance(verb, Align)
+    assert verb.align.vision == TimmConfig("resnet18") and verb.align.language == TextTransformerConfig(width=32)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("align --out o", "align: say either --env tabletop or --pairs FOLDER."),
+        ("align --out o --env tabletop --pairs p", "align: say either --env tabletop or --pairs FOLDER."),
+        ("align --out o --env tabletop --scenes 3", "scenes: 3 is too small; at least 20"),
+        ("align --out o --env tabletop --train.val-fraction 0", "train.val_fraction = 0"),
+        ("align --out o --pairs nowhere", "nowhere/captions.csv: no such file; list the pictures there"),
+        ("align --out o --vision patsh", "no part for --vision 'patsh'; choose one of ['patch', 'timm']. Did you mean"),
+        ("align --out o --objective siglip", "--objective: no choice 'siglip'; choose one of ['infonce', 'sigmoid']"),
+        ("align --env tabletop", "plait: --out is missing: Folder of the run"),
+    ],
+)
+def test_what_is_wrong_is_told(command: str, sentence: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = told(capsys, command, 2)
+    assert sentence in error and list(folder.iterdir()) == []
