@@ -27,8 +27,10 @@ from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
+from plait.heads.chunk import Start
 from plait.nn.device import pick_autocast, pick_device
 from plait.nn.replay import Replay
+from plait.policy import Policy
 from plait.processes import processors
 from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
@@ -38,6 +40,7 @@ from plait.train.tracker import read_log, usual_speed
 from plait.types import Observation
 
 CAMERA = "corner2"
+PUSHES = 1.0  # in the demonstrations, see plait record
 PUBLISHED = (  # the authors' own numbers: model, parameters, easy, medium, hard, very hard, mean of tiers, source
     ("FabriVLA", "0.89 B", 95.0, 88.2, 86.7, 90.0, 90.0, "arXiv 2607.08575"),
     ("LA4VLA-1B", "1 B", 88.9, 94.5, 66.7, 100.0, 87.5, "arXiv 2606.27295"),
@@ -55,8 +58,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 LIMITS = (
     "Pictures are drawn without shadows, reflections and smooth edges. The demonstrations are recorded anew with the "
-    "same scripted experts; the published models were trained on other recordings of them. Push and push-back share "
-    "one sentence, so that only the picture tells them apart."
+    "same scripted experts, 50 for each task as published, but with an arm that is pushed off its way now and then "
+    "(`--pushes 1`); the published models were trained on other recordings. Push and push-back share one sentence, so "
+    "that only the picture tells them apart."
 )
 Phase = Literal["record", "train", "evaluate", "controls", "latency", "report"]
 ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "controls", "latency", "report")
@@ -88,6 +92,10 @@ class Options:
     """Likewise."""
     image_size: int | None = None
     """Likewise."""
+    execute: int | None = None
+    """Control steps between two predictions; as trained when left out."""
+    temperature: float | None = None
+    """Of the sampled actions; as trained when left out."""
     workers: int | None = None
     """Processes that simulate; one for each processor when left out."""
     report: Path = RESULTS
@@ -122,7 +130,9 @@ class Options:
         found = {"tasks": list(self.tasks), "demonstrations": self.demonstrations, "size": self.env_args["size"]}
         if phase != "record":
             found |= {"policy": to_dict(self.recipe.policy), "train": to_dict(self.recipe.train)}
-        return found if phase in ("record", "train") else found | {"episodes": self.episodes}
+        if phase in ("record", "train"):
+            return found
+        return found | {"episodes": self.episodes, "execute": self.execute, "temperature": self.temperature}
 
 
 def main(options: Options) -> None:
@@ -155,7 +165,8 @@ def _once(options: Options, phase: Phase, seed: int) -> None:
 
 def _record(options: Options, _: int) -> dict[str, Any]:
     episodes, workers = options.demonstrations * options.count, options.workers or processors()
-    made = record("metaworld", options.out / "data", episodes, options.env_args, workers, images="png", cache=True)
+    how: dict[str, Any] = {"pushes": PUSHES, "images": "png", "cache": True}
+    made = record("metaworld", options.out / "data", episodes, options.env_args, workers, **how)
     print(made)
     return {"episodes": made.episodes, "frames": made.frames, "failed": made.failed, "workers": workers}
 
@@ -185,11 +196,12 @@ def _controls(options: Options, seed: int) -> dict[str, Any]:
 def _cell(options: Options, seed: int, title: str, **changes: Any) -> dict[str, Any]:
     run = options.run(seed)
     found = evaluate(
-        checkpoint.load(run).to(pick_device("auto")),
+        _policy(options, seed),
         "metaworld",
         options.env_args,
         episodes=options.episodes * options.count,
         seed=100 * options.scenes + seed,
+        execute=options.execute,
         workers=options.workers,
         checkpoint=checkpoint.fingerprint(run),
         title=title,
@@ -200,10 +212,17 @@ def _cell(options: Options, seed: int, title: str, **changes: Any) -> dict[str, 
     return found
 
 
+def _policy(options: Options, seed: int) -> Policy:
+    policy = checkpoint.load(options.run(seed)).to(pick_device("auto")).eval()
+    for start in (module for module in policy.modules() if isinstance(module, Start)):
+        start.temperature = start.temperature if options.temperature is None else options.temperature
+    return policy
+
+
 def _latency(options: Options, seed: int) -> dict[str, Any]:
     """Of one prediction for one robot, until it is there; float32 is what is evaluated."""
-    device = pick_device("auto")
-    policy = checkpoint.load(options.run(seed)).to(device).eval()
+    policy = _policy(options, seed)
+    device = next(policy.parameters()).device
     size = options.recipe.policy.image_size
     picture, state = torch.zeros(1, size, size, 3, dtype=torch.uint8), torch.zeros(1, len(policy.spec.state))
     inputs = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"])).to(device)
@@ -237,8 +256,14 @@ def report(options: Options) -> None:
         raise SystemExit(f"{options.out}: nothing is evaluated yet; run the phase evaluate")
     seeds = [_episodes(found, "as trained") for found in each.values()]
     parameters = phases[options.file("train", next(iter(each))).stem]["parameters"]
-    parts = [_beside_published(seeds, parameters), _by_control(phases), _by_task(seeds), _by_phase(phases), LIMITS]
-    text = "\n\n".join(parts)
+    parts = (
+        _beside_published(seeds, parameters),
+        _by_control(phases),
+        _by_task(seeds),
+        _by_phase(phases),
+        _latencies(phases),
+    )
+    text = "\n\n".join([*filter(None, parts), LIMITS])
     print(text)
     protocol = next(iter(each.values()))["cells"]["as trained"]["protocol"]
     data = {"phases": {name: _without_episodes(found) for name, found in phases.items()}, "protocol": protocol}
@@ -295,12 +320,24 @@ def _by_phase(phases: dict[str, Row]) -> str:
     wanted = ("episodes", "frames", "workers", "samples", "samples_per_s", "data_wait", "mfu")
     lines = []
     for name, found in phases.items():
-        facts = [f"{key} {found[key]:,.4g}" for key in wanted if key in found]
-        facts += [f"{way} {ms['p50_ms']:.3f} / {ms['p99_ms']:.3f} ms" for way, ms in found.get("latency", {}).items()]
+        facts = [f"{key} {_short(found[key])}" for key in wanted if key in found]
         lines.append((name, f"{found['seconds']:.0f} s", ", ".join(facts)))
     first = [found["seconds"] for name in ("record", "train", "evaluate") for found in _of(phases, name)[:1]]
     lines.append(("record, train and evaluate once", f"{sum(first):.0f} s", "from an empty disk to the number"))
     return table(("phase", "time", ""), lines)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def _latencies(phases: dict[str, Row]) -> str:
+    """Of the last training's policy."""
+    found = [found["latency"] for found in phases.values() if "latency" in found]
+    lines = [
+        (way, *(f"{ms[key]:.2f}" for key in ("p50_ms", "p99_ms"))) for way, ms in (found[-1] if found else {}).items()
+    ]
+    return table(("one prediction for one robot", "median (ms)", "99 % (ms)"), lines) if lines else ""
 
 
 def _of(phases: dict[str, Row], phase: str) -> list[Row]:

@@ -12,27 +12,30 @@ from typing import Any
 import tyro
 from variants import Options, Study, Trial, Variant, run
 
+from plait.data.augment import Augment
 from plait.encoders.vision import PatchConfig
 from plait.envs.metaworld.tasks import TIERS
 from plait.fusion import FilmConfig
-from plait.heads import FlowConfig
+from plait.heads import FlowConfig, RegressionConfig
 from plait.heads.keyframe import KeyframeConfig
 from plait.recipes import RECIPES, Recipe
 from plait.spec import INSTRUCTION, STATE
 
 BASE = RECIPES["metaworld-mt50"]()
-RECORDED = 224  # pixels; smaller pictures are made from these
-COARSE = {"image_size": 224, "vision": PatchConfig(patch=16, stride=8, width=96)}  # as many tokens as 112 pixels
+RECORDED = 160  # pixels; smaller pictures are made from these
+HEAD = {"width": 256, "layers": 4}
 
 
-def variant(train: dict[str, Any] | None = None, **policy: Any) -> Variant:
+def variant(train: dict[str, Any] | None = None, pushes: float = 1.0, **policy: Any) -> Variant:
     """The recipe with some fields changed."""
     recipe = Recipe(replace(BASE.policy, **policy), replace(BASE.train, **(train or {})))
-    return Variant(recipe, 2500, {"size": RECORDED}, "metaworld")
+    return Variant(recipe, 2500, {"size": RECORDED}, "metaworld", pushes)
 
 
 def film(**changes: Any) -> FilmConfig:
-    return replace(FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, width=512), **changes)
+    return replace(
+        FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, cells=10, width=512), **changes
+    )
 
 
 def of_tier(tier: str, row: dict[str, Any]) -> bool:
@@ -41,9 +44,15 @@ def of_tier(tier: str, row: dict[str, Any]) -> bool:
 
 VARIANTS = {
     "as the recipe": variant(),
-    "224 pixels, coarse patches": variant(**COARSE),
-    "224 pixels, coarse patches, wider": variant(**COARSE, fusion=film(stages=(96, 192, 384))),
-    "224 pixels, coarse patches, flow head": variant(**COARSE, head=FlowConfig(width=256, layers=4)),
+    "regression head": variant(head=RegressionConfig(hidden=1024, layers=2)),
+    "demonstrations without pushes": variant(pushes=0.0),
+    "noise saved with the policy": variant(head=FlowConfig(**HEAD)),
+    "no shift of the pictures": variant(train={"augment": replace(BASE.train.augment, shift=0)}),
+    "twice the shift": variant(train={"augment": Augment(shift=8)}),
+    "128 pixels": variant(image_size=128, fusion=film(cells=8)),
+    "coarse patches, wider": variant(
+        vision=PatchConfig(patch=16, stride=8, width=96), fusion=film(stages=(96, 192, 384))
+    ),
     "keyframe head": variant(keyframe=KeyframeConfig()),
     "words alone in the condition": variant(fusion=film(conditions=(INSTRUCTION,))),
     "half the updates": variant(train={"steps": BASE.train.steps // 2}),
@@ -56,9 +65,8 @@ STUDY = Study(
     {
         **{tier.replace("_", " "): Trial(among=partial(of_tier, tier)) for tier in TIERS},
         "all episodes": Trial(),
-        "all, execute 4": Trial(changes={"execute": 4}),
+        "all, execute 8": Trial(changes={"execute": 8}),
         "all, execute 16": Trial(changes={"execute": 16}),
-        "all, ensemble": Trial(changes={"ensemble": 0.01}),
     },
 )
 

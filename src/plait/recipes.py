@@ -7,7 +7,7 @@ from plait.data.augment import Augment
 from plait.encoders.language import LstmConfig
 from plait.encoders.vision import PatchConfig, TimmConfig
 from plait.fusion import CrossAttentionConfig, FilmConfig
-from plait.heads import RegressionConfig
+from plait.heads import FlowConfig, RegressionConfig
 from plait.policy import PolicyConfig
 from plait.spec import INSTRUCTION, STATE
 from plait.train.config import TrainConfig
@@ -82,13 +82,13 @@ def metaworld_mt50() -> Recipe:
     """The 50 tasks of Meta-World from one camera, in minutes; meant for a GPU. Its batch norm is per process."""
     return Recipe(
         PolicyConfig(
-            image_size=128,
+            image_size=160,
             action_horizon=16,
-            execute=8,
+            execute=4,
             vision=PatchConfig(width=64),
             language=LstmConfig(width=128),
-            fusion=FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, cells=8, width=512),
-            head=RegressionConfig(hidden=1024, layers=2),
+            fusion=FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, cells=10, width=512),
+            head=FlowConfig(width=256, layers=4, drawn=True, temperature=0.7),
             keyframe=None,
         ),
         TrainConfig(

@@ -7,7 +7,7 @@ import torch
 
 from plait.config import from_dict, members, to_dict
 from plait.heads import DiffusionConfig, DiscreteConfig, FlowConfig, Head, MixtureConfig, RegressionConfig
-from plait.heads.chunk import step_mean
+from plait.heads.chunk import Start, step_mean
 from plait.policy import PolicyConfig
 from plait.types import Shape, Tokens
 
@@ -122,6 +122,18 @@ def test_the_noise_is_saved_with_the_head() -> None:
     assert not torch.allclose(other.act(TOKENS), head.act(TOKENS))
     other.load_state_dict(head.state_dict())
     assert torch.equal(other.act(TOKENS), head.act(TOKENS))
+
+
+def test_a_temperature_scales_the_noise() -> None:
+    start = Start(HORIZON, ACTIONS, temperature=0.5)
+    assert torch.equal(start(2), 0.5 * start.noise.expand(2, -1, -1))
+    torch.manual_seed(0)
+    whole = Start(HORIZON, ACTIONS, drawn=True)(2)
+    torch.manual_seed(0)
+    other = Start(HORIZON, ACTIONS, drawn=True, temperature=0.5)(2)
+    assert torch.equal(other, 0.5 * whole)
+    with pytest.raises(ValueError, match=r"head.temperature -1: it must be at least 0"):
+        FlowConfig(temperature=-1).build(Shape(4, 8), HORIZON, ACTIONS)
 
 
 def test_the_mean_is_over_valid_steps_of_all_rows() -> None:

@@ -32,15 +32,21 @@ class Start(nn.Module):
 
     Args:
         drawn: draw anew at every call, by torch's generator. A row then depends on its place in the batch.
+        temperature: what the noise is multiplied by.
+
+    Raises:
+        ValueError: a temperature below 0.
     """
 
     noise: Tensor
 
-    def __init__(self, horizon: int, actions: int, drawn: bool = False):
+    def __init__(self, horizon: int, actions: int, drawn: bool = False, temperature: float = 1.0):
         super().__init__()
-        self.drawn = drawn
+        if temperature < 0:
+            raise ValueError(f"head.temperature {temperature}: it must be at least 0; 1 is as trained")
+        self.drawn, self.temperature = drawn, temperature
         self.register_buffer("noise", torch.randn(horizon, actions))
 
     def forward(self, rows: int) -> Float[Tensor, "b horizon a"]:
         noise = self.noise.expand(rows, -1, -1)
-        return torch.randn_like(noise) if self.drawn else noise
+        return self.temperature * (torch.randn_like(noise) if self.drawn else noise)

@@ -28,6 +28,7 @@ class DiffusionConfig:
         layers: of the denoiser.
         heads: of its attention.
         drawn: new noise for every chunk, instead of noise that is saved with the policy.
+        temperature: of acting: the noise times this. 1 is as trained; less stays nearer to what is likely.
     """
 
     steps: int = 10
@@ -36,10 +37,11 @@ class DiffusionConfig:
     layers: int = 2
     heads: int = 4
     drawn: bool = False
+    temperature: float = 1.0
 
     def build(self, shape: Shape, horizon: int, actions: int) -> "Diffusion":
         denoiser = Denoiser(shape, horizon, actions, self.width, self.layers, self.heads)
-        return Diffusion(denoiser, Start(horizon, actions, self.drawn), self.steps, self.predict)
+        return Diffusion(denoiser, Start(horizon, actions, self.drawn, self.temperature), self.steps, self.predict)
 
 
 class Diffusion(nn.Module):

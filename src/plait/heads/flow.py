@@ -21,6 +21,7 @@ class FlowConfig:
         layers: of the denoiser.
         heads: of its attention.
         drawn: new noise for every chunk, instead of noise that is saved with the policy.
+        temperature: of acting: the noise times this. 1 is as trained; less stays nearer to what is likely.
     """
 
     steps: int = 5
@@ -28,10 +29,11 @@ class FlowConfig:
     layers: int = 2
     heads: int = 4
     drawn: bool = False
+    temperature: float = 1.0
 
     def build(self, shape: Shape, horizon: int, actions: int) -> "Flow":
         denoiser = Denoiser(shape, horizon, actions, self.width, self.layers, self.heads)
-        return Flow(denoiser, Start(horizon, actions, self.drawn), self.steps)
+        return Flow(denoiser, Start(horizon, actions, self.drawn, self.temperature), self.steps)
 
 
 class Flow(nn.Module):
