@@ -26,10 +26,12 @@ RECORDED = 160  # pixels; smaller pictures are made from these
 HEAD = {"width": 256, "layers": 4}
 
 
-def variant(train: dict[str, Any] | None = None, pushes: float = 1.0, **policy: Any) -> Variant:
+def variant(
+    train: dict[str, Any] | None = None, pushes: float = 1.0, longest: int | None = None, **policy: Any
+) -> Variant:
     """The recipe with some fields changed."""
     recipe = Recipe(replace(BASE.policy, **policy), replace(BASE.train, **(train or {})))
-    return Variant(recipe, 2500, {"size": RECORDED}, "metaworld", pushes)
+    return Variant(recipe, 2500, {"size": RECORDED}, "metaworld", pushes, longest)
 
 
 def film(**changes: Any) -> FilmConfig:
@@ -46,6 +48,7 @@ VARIANTS = {
     "as the recipe": variant(),
     "regression head": variant(head=RegressionConfig(hidden=1024, layers=2)),
     "demonstrations without pushes": variant(pushes=0.0),
+    "demonstrations of at most 200 steps": variant(longest=200),
     "noise saved with the policy": variant(head=FlowConfig(**HEAD)),
     "no shift of the pictures": variant(train={"augment": replace(BASE.train.augment, shift=0)}),
     "twice the shift": variant(train={"augment": Augment(shift=8)}),
@@ -65,6 +68,7 @@ STUDY = Study(
     {
         **{tier.replace("_", " "): Trial(among=partial(of_tier, tier)) for tier in TIERS},
         "all episodes": Trial(),
+        "all, execute 2": Trial(changes={"execute": 2}),
         "all, execute 8": Trial(changes={"execute": 8}),
         "all, execute 16": Trial(changes={"execute": 16}),
     },

@@ -48,6 +48,7 @@ class Variant:
     scenes: dict[str, Any] = field(default_factory=dict)
     env: str = "tabletop"
     pushes: float = 0.0
+    longest: int | None = None
     init: Path | None = None
 
 
@@ -171,14 +172,16 @@ def _record(variants: Mapping[str, Variant], options: Options) -> dict[str, Path
     """Of each variant its dataset, with the images decoded: equal scenes share one, of the largest number."""
     by_scenes: dict[str, list[str]] = {}
     for name, variant in variants.items():
-        by_scenes.setdefault(json.dumps([variant.env, variant.scenes, variant.pushes], sort_keys=True), []).append(name)
+        by_scenes.setdefault(
+            json.dumps([variant.env, variant.scenes, variant.pushes, variant.longest], sort_keys=True), []
+        ).append(name)
     found: dict[str, Path] = {}
     for scenes, names in by_scenes.items():
         first = variants[names[0]]
         folder = options.out / f"dataset-{hashlib.sha256(scenes.encode()).hexdigest()[:8]}"
         most = max(variants[name].demonstrations for name in names)
-        workers = options.recorders or processors()
-        record(first.env, folder, most, first.scenes, workers, pushes=first.pushes, images="png", cache=True)
+        how: dict[str, Any] = {"pushes": first.pushes, "longest": first.longest, "images": "png", "cache": True}
+        record(first.env, folder, most, first.scenes, options.recorders or processors(), **how)
         data = Dataset.open(folder)
         for size in {variants[name].recipe.policy.image_size for name in names}:
             Images(data, list(data.spec.cameras), (size, size))

@@ -49,3 +49,13 @@ def test_the_recorded_action_is_the_experts_own():
         differ += not np.array_equal(done, wanted)
         env.step(done)
     assert differ
+
+
+def test_a_demonstration_that_takes_too_long_is_none() -> None:
+    env = Tabletop("pick", cameras=())
+    whole = demonstrate(env, seed=5)
+    assert whole is not None
+    steps = len(whole.action)
+    assert demonstrate(env, seed=5, longest=steps - 1) is None
+    exact = demonstrate(env, seed=5, longest=steps)
+    assert exact is not None and np.array_equal(exact.action, whole.action)

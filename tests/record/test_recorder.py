@@ -39,7 +39,7 @@ def test_every_scene_has_one_demonstration_and_its_seed_and_failures_are_kept(tm
     assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
     assert (result.episodes, result.frames, result.failed) == (4, 20, sum(failed)) and result.failed > 0
     assert dataset.provenance()["arguments"] == {
-        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "images": "auto"
+        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "longest": None, "images": "auto"
     }  # fmt: skip
     assert dataset.provenance()["versions"]["mujoco"] and len(list((tmp_path / "d/data").rglob("*.parquet"))) == 1
 

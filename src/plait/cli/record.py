@@ -1,7 +1,7 @@
 """``plait record``: demonstrations of a scripted expert."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -28,6 +28,8 @@ class Record(Verb):
     """Of the scenes; evaluation uses others, whatever the seed."""
     pushes: float = 0.0
     """How strongly the arm is pushed off its way now and then, in action units; the expert brings it back."""
+    longest: int | None = None
+    """Steps of a demonstration; the scene is tried again where it takes more."""
     images: Literal["auto", "png", "video"] = "auto"
     """How images are stored; auto = PNG up to 96 pixels, video above."""
     cache: bool = False
@@ -40,5 +42,6 @@ class Record(Verb):
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
         out = folder(self.out, "--out")
-        made = record(self.env, out, self.episodes, env_args, workers, self.seed, self.pushes, self.images, self.cache)
+        how: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "pushes", "longest", "images", "cache")}
+        made = record(self.env, out, self.episodes, env_args, workers, **how)
         print(made)

@@ -56,6 +56,7 @@ def record(
     workers: int = 2,
     seed: int = 0,
     pushes: float = 0.0,
+    longest: int | None = None,
     images: str = "auto",
     cache: bool = False,
 ) -> Recording:
@@ -72,6 +73,8 @@ def record(
         seed: of the scenes.
         pushes: how strongly the arm is pushed off its way now and then, in action units; the recorded action is what
             the expert does about it.
+        longest: steps of a demonstration; one that takes more counts as failed. An expert that is stuck for a while
+            shows how to stay stuck.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
         cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
             needs PNG.
@@ -84,11 +87,20 @@ def record(
     """
     if episodes < 1 or workers < 1:
         raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
+    if longest is not None and longest < 1:
+        raise ValueError(f"longest: {longest}; it must be at least 1, or be left out")
     for name, value in (("seed", seed), ("pushes", pushes)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
     out, began = Path(out), time.perf_counter()
-    arguments = {"env": env, "env_args": env_args or {}, "seed": seed, "pushes": pushes, "images": images}
+    arguments = {
+        "env": env,
+        "env_args": env_args or {},
+        "seed": seed,
+        "pushes": pushes,
+        "longest": longest,
+        "images": images,
+    }
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
     _check_same(out, arguments)
     with Team(workers, arguments | {"cache": cache}) as team, locked(out):

@@ -35,24 +35,25 @@ def work(channel: Channel) -> None:
     kinds = storage(env.embodiment, arguments["images"])
     channel.send(json.dumps(to_dict(env.embodiment)).encode())
     while True:
-        episode = _scene(env, int(channel.receive()), arguments["seed"], arguments["pushes"])
+        episode = _scene(env, int(channel.receive()), arguments)
         encode(episode, env.embodiment, kinds).send(channel, pixels=arguments["cache"])
 
 
-def _scene(env: Any, scene: int, seed: int, pushes: float) -> Episode:
+def _scene(env: Any, scene: int, arguments: dict[str, Any]) -> Episode:
     """The scene's demonstration; beside it are kept its number, its seed, and how often the expert failed before."""
     for attempt in range(ATTEMPTS):
-        chosen = scene_seed(seed, scene, attempt)
-        episode = demonstrate(env, chosen, scene, pushes)
+        chosen = scene_seed(arguments["seed"], scene, attempt)
+        episode = demonstrate(env, chosen, scene, arguments["pushes"], arguments["longest"])
         if episode is not None:
             return replace(episode, extra={"scene": scene, "seed": chosen, "failed": attempt})
-    raise ValueError(
-        f"the expert failed in {ATTEMPTS} attempts at scene {scene}; weaker pushes, or another environment"
-    )
+    fix = "weaker pushes, more steps (longest), or another environment"
+    raise ValueError(f"the expert failed in {ATTEMPTS} attempts at scene {scene}; {fix}")
 
 
-def demonstrate(env: Any, seed: int, number: int = 0, pushes: float = 0.0) -> Episode | None:
-    """One whole episode of the environment's expert; None when it does not succeed.
+def demonstrate(
+    env: Any, seed: int, number: int = 0, pushes: float = 0.0, longest: int | None = None
+) -> Episode | None:
+    """One whole episode of the environment's expert; None when it does not succeed in ``longest`` steps.
 
     Args:
         number: the episode's, which decides the task where an environment has several.
@@ -62,7 +63,7 @@ def demonstrate(env: Any, seed: int, number: int = 0, pushes: float = 0.0) -> Ep
     expert, pushed = env.expert(), Pushes(env.embodiment, pushes, seed)
     instruction, steps, actions = info["task"], [], []
     over = False
-    while not over:
+    while not over and len(actions) != longest:
         action = expert.action()
         steps.append(observation)
         actions.append(action)
