@@ -19,14 +19,12 @@ from variants import Options, Study, Trial, Variant, run
 
 from plait.alignment.aligner import AlignConfig
 from plait.alignment.pairs import scenes
-from plait.data.augment import Augment
 from plait.encoders.vision import PatchConfig, TimmConfig, Vision
 from plait.files import write_whole
 from plait.recipes import RECIPES
 from plait.train import aligned
-from plait.train.align import align, divided
+from plait.train.align import TRAIN, align, divided
 from plait.train.align_metrics import measure
-from plait.train.config import TrainConfig
 
 ENCODERS: dict[str, Vision] = {
     "patch": PatchConfig(),
@@ -68,15 +66,7 @@ def main(options: Aligning) -> None:
 def _align(vision: Vision, options: Aligning, folder: Path) -> dict[str, dict[str, Any]]:
     """What the encoders that it trains reach on held-out scenes, and on those with a pair never seen together."""
     config = AlignConfig(RECIPE.policy.image_size, vision, RECIPE.policy.language)
-    train = TrainConfig(
-        steps=options.align_steps,
-        batch_size=256,
-        learning_rate=3e-3,
-        warmup_steps=200,
-        ema_decay=0.99,
-        val_fraction=0.1,
-        augment=Augment(2, 0.0, 0.0, 0.0),
-    )
+    train = replace(TRAIN, steps=options.align_steps)
     pairs = scenes("tabletop", {}, options.scenes, config.image_size)
     align(config, train, pairs, folder, {"scenes": options.scenes})
     model = aligned.load(folder)

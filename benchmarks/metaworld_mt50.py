@@ -213,16 +213,17 @@ def _cell(options: Options, seed: int, title: str, **changes: Any) -> dict[str, 
 
 
 def _policy(options: Options, seed: int) -> Policy:
-    policy = checkpoint.load(options.run(seed)).to(pick_device("auto")).eval()
-    for start in (module for module in policy.modules() if isinstance(module, Start)):
-        start.temperature = start.temperature if options.temperature is None else options.temperature
+    policy = checkpoint.load(options.run(seed)).to(pick_device("auto"))
+    if options.temperature is not None:
+        for start in (module for module in policy.modules() if isinstance(module, Start)):
+            start.temperature = options.temperature
     return policy
 
 
 def _latency(options: Options, seed: int) -> dict[str, Any]:
     """Of one prediction for one robot, until it is there; float32 is what is evaluated."""
     policy = _policy(options, seed)
-    device = next(policy.parameters()).device
+    device = policy.device
     size = options.recipe.policy.image_size
     picture, state = torch.zeros(1, size, size, 3, dtype=torch.uint8), torch.zeros(1, len(policy.spec.state))
     inputs = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"])).to(device)

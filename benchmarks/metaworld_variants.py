@@ -12,18 +12,17 @@ from typing import Any
 import tyro
 from variants import Options, Study, Trial, Variant, run
 
-from plait.data.augment import Augment
 from plait.encoders.vision import PatchConfig
 from plait.envs.metaworld.tasks import TIERS
-from plait.fusion import FilmConfig
-from plait.heads import FlowConfig, RegressionConfig
+from plait.heads import RegressionConfig
 from plait.heads.keyframe import KeyframeConfig
 from plait.recipes import RECIPES, Recipe
-from plait.spec import INSTRUCTION, STATE
+from plait.spec import INSTRUCTION
 
 BASE = RECIPES["metaworld-mt50"]()
 RECORDED = 160  # pixels; smaller pictures are made from these
-HEAD = {"width": 256, "layers": 4}
+FUSION: Any = BASE.policy.fusion
+HEAD: Any = BASE.policy.head
 
 
 def variant(
@@ -32,12 +31,6 @@ def variant(
     """The recipe with some fields changed."""
     recipe = Recipe(replace(BASE.policy, **policy), replace(BASE.train, **(train or {})))
     return Variant(recipe, 2500, {"size": RECORDED}, "metaworld", pushes, longest)
-
-
-def film(**changes: Any) -> FilmConfig:
-    return replace(
-        FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, cells=10, width=512), **changes
-    )
 
 
 def of_tier(tier: str, row: dict[str, Any]) -> bool:
@@ -49,15 +42,15 @@ VARIANTS = {
     "regression head": variant(head=RegressionConfig(hidden=1024, layers=2)),
     "demonstrations without pushes": variant(pushes=0.0),
     "demonstrations of at most 200 steps": variant(longest=200),
-    "noise saved with the policy": variant(head=FlowConfig(**HEAD)),
+    "noise saved with the policy": variant(head=replace(HEAD, drawn=False, temperature=1.0)),
     "no shift of the pictures": variant(train={"augment": replace(BASE.train.augment, shift=0)}),
-    "twice the shift": variant(train={"augment": Augment(shift=8)}),
-    "128 pixels": variant(image_size=128, fusion=film(cells=8)),
+    "twice the shift": variant(train={"augment": replace(BASE.train.augment, shift=8)}),
+    "128 pixels": variant(image_size=128, fusion=replace(FUSION, cells=8)),
     "coarse patches, wider": variant(
-        vision=PatchConfig(patch=16, stride=8, width=96), fusion=film(stages=(96, 192, 384))
+        vision=PatchConfig(patch=16, stride=8, width=96), fusion=replace(FUSION, stages=(96, 192, 384))
     ),
     "keyframe head": variant(keyframe=KeyframeConfig()),
-    "words alone in the condition": variant(fusion=film(conditions=(INSTRUCTION,))),
+    "words alone in the condition": variant(fusion=replace(FUSION, conditions=(INSTRUCTION,))),
     "half the updates": variant(train={"steps": BASE.train.steps // 2}),
 }
 STUDY = Study(

@@ -103,20 +103,10 @@ def _options(config: Any, arguments: list[str], program: str) -> Any:
     """Everything that tyro reads, as one dataclass."""
     from plait.alignment.aligner import AlignConfig
     from plait.config import members
-    from plait.data.augment import Augment
     from plait.encoders.language import Language
     from plait.encoders.vision import Vision
+    from plait.train.align import TRAIN
     from plait.train.config import TrainConfig
-
-    defaults = TrainConfig(
-        steps=3_000,
-        batch_size=256,
-        learning_rate=3e-3,
-        warmup_steps=200,
-        ema_decay=0.99,
-        val_fraction=0.1,
-        augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
-    )
 
     @dataclass(frozen=True)
     class Options:
@@ -131,7 +121,7 @@ def _options(config: Any, arguments: list[str], program: str) -> Any:
         pairs: str | None = None
         """Instead of --env: a folder with pictures and captions.csv, whose first line is file,text."""
         align: Annotated[AlignConfig, tyro.conf.arg(name="")] = field(default=config, metadata={"flat": True})
-        train: TrainConfig = defaults
+        train: TrainConfig = TRAIN
 
     parts = (("--vision", Vision), ("--language", Language))
     swaps = ", ".join(f"{option} {'|'.join(members(union))}" for option, union in parts)

@@ -25,6 +25,17 @@ from plait.train.loop import fit
 from plait.train.policy import check_shared
 from plait.train.run import Run, saved
 
+TRAIN = TrainConfig(
+    steps=3_000,
+    batch_size=256,
+    learning_rate=3e-3,
+    warmup_steps=200,
+    ema_decay=0.99,
+    val_fraction=0.1,
+    augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
+)
+"""What suits the tabletop's scenes."""
+
 
 def align(config: AlignConfig, train: TrainConfig, pairs: Pairs, out: Path | str, made_of: dict[str, Any]) -> Path:
     """Train encoders on pairs; the same call on the same folder continues where it stopped.

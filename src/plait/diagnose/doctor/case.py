@@ -71,7 +71,7 @@ class Case:
     @property
     def pushes(self) -> float:
         """How strongly the arm was pushed while plait recorded."""
-        return self.dataset.provenance().get("arguments", {}).get("pushes", 0.0)
+        return self._arguments.get("pushes", 0.0)
 
     @cached_property
     def action(self) -> np.ndarray:
@@ -122,10 +122,15 @@ class Case:
             unknown = f"the scenes are those of another environment, {self._elsewhere!r}"
         return self.no_env if self.env is None else "" if self.scenes else unknown
 
+    @cached_property
+    def _arguments(self) -> dict[str, Any]:
+        """Those of the recording; {} where plait did not record."""
+        return self.dataset.provenance().get("arguments", {})
+
     @property
     def _elsewhere(self) -> str:
         """The environment of the recording, where that is another one; its seeds mean nothing here."""
-        recorded = self.dataset.provenance().get("arguments", {}).get("env", "")
+        recorded = self._arguments.get("env", "")
         here = self.env.spec.id if self.env is not None and self.env.spec else ""
         return recorded if recorded and here != envs.ALIASES.get(recorded, recorded) else ""
 
