@@ -46,13 +46,14 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     noisy = [line for line in lines if line.demonstrations == most and not line.contrast]
     if any(line.mispaired for line in noisy):
         curves.append(("How well paired", "mispaired instructions, %", noisy, lambda line: line.mispaired))
+    colours = dict(zip(dict.fromkeys(line.fusion for line in plain), cycle(COLOURS)))  # the same in every panel
     with mpl.rc_context(STYLE):
         height = max(3.6, 1.4 + 0.42 * len(bars))
         figure = Figure(figsize=(6.4 + 4.6 * len(curves), height), dpi=160, layout="constrained")
         axes = figure.subplots(1, 1 + len(curves), squeeze=False, width_ratios=[1.35, *[1.0] * len(curves)])[0]
         _fusions(axes[0], bars, most)
         for panel, (title, name, rows, of) in zip(axes[1:], curves, strict=True):
-            _curves(panel, rows, of, title, name)
+            _curves(panel, rows, of, colours, title, name)
         figure.savefig(path)
 
 
@@ -79,18 +80,20 @@ def _fusions(axes: "Axes", lines: Sequence[Line], demonstrations: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=len(SERIES), frameon=False, handletextpad=0.2)
 
 
-def _curves(axes: "Axes", lines: Sequence[Line], of: Callable[[Line], int], title: str, name: str) -> None:
+def _curves(
+    axes: "Axes", lines: Sequence[Line], of: Callable[[Line], int], colours: dict[str, str], title: str, name: str
+) -> None:
     """A curve of success for each fusion, and its interval as a band unless there are too many to tell apart."""
     counts = Counter(line.fusion for line in lines)
     fusions = [fusion for fusion in counts if counts[fusion] > 1]
-    for colour, fusion in zip(cycle(COLOURS), fusions):
+    for fusion in fusions:
         rows = sorted((line for line in lines if line.fusion == fusion), key=of)
         places, shares = [of(line) for line in rows], [line.trials["seen"] for line in rows]
         low, high = zip(*(share.interval for share in shares), strict=True)
         if len(fusions) <= BANDS:
-            axes.fill_between(places, low, high, color=colour, alpha=0.14, lw=0)
+            axes.fill_between(places, low, high, color=colours[fusion], alpha=0.14, lw=0)
         label = fusion.replace("_", " ")
-        axes.plot(places, [share.percent for share in shares], "o-", color=colour, ms=4.5, lw=1.8, label=label)
+        axes.plot(places, [share.percent for share in shares], "o-", color=colours[fusion], ms=4.5, lw=1.8, label=label)
     ticks = sorted({of(line) for line in lines})
     if min(ticks) > 0:
         axes.set_xscale("log")
