@@ -190,7 +190,7 @@ def test_training_ends_with_the_command_that_judges_it(
     rates = [{"step": step, "samples_per_s": 100.0 * step, "data_wait": 0.01} for step in (1, 2, 9)]
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rates, {"step": 10, "loss": 0.1}]))
     shown = told(capsys, "train", "tabletop-pick", "--dataset", "my data", "--out", str(run), code=0)
-    assert "is finished (1750 steps, 200 samples/s, data wait 1.0%); " + advice.format(run=run) in shown
+    assert "is finished (1000 steps, 200 samples/s, data wait 1.0%); " + advice.format(run=run) in shown
 
 
 @pytest.mark.parametrize(

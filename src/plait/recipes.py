@@ -24,11 +24,11 @@ class Recipe:
 def tabletop_pick() -> Recipe:
     """The quickstart's: pick on the built-in tabletop, 64 pixels, minutes on two processor cores."""
     return Recipe(
-        PolicyConfig(image_size=64),
+        PolicyConfig(image_size=64, vision=PatchConfig(width=40), fusion=FilmConfig(stages=(40,))),
         TrainConfig(
-            steps=1_750,
+            steps=1_000,
             batch_size=128,
-            learning_rate=3e-3,
+            learning_rate=5e-3,
             warmup_steps=100,
             ema_decay=0.99,
             augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),

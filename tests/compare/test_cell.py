@@ -18,7 +18,7 @@ def test_the_grid_is_whole_and_the_first_seed_comes_first() -> None:
 def test_settings_hold_what_the_numbers_depend_on() -> None:
     settings = Cell("unified", 200, 1).settings(SETUP)
     assert settings["rate"] == 5e-4 and settings["env"] == "tabletop" and settings["seed"] == 1
-    assert Cell("late", 200, 1).settings(SETUP)["rate"] == 3e-3
+    assert Cell("late", 200, 1).settings(SETUP)["rate"] == 5e-3
 
 
 def test_names_are_checked_before_anything_is_done() -> None:
@@ -29,15 +29,15 @@ def test_names_are_checked_before_anything_is_done() -> None:
 
 
 def test_a_rate_is_searched_once_for_each_fusion_that_has_none() -> None:
-    setup = Setup("tabletop", learning_rates={"unified": 5e-4}, rates=(1e-3, 3e-3))
+    setup = Setup("tabletop", learning_rates={"unified": 5e-4}, rates=(1e-3, 5e-3))
     cells = grid(setup, ["late", "unified"], [100, 200], 2, contrasts=())
     first = search(setup, cells, [])
     assert [(cell.fusion, cell.demonstrations, cell.rate) for cell in first] == [
         ("late", 200, 1e-3),
-        ("late", 200, 3e-3),
+        ("late", 200, 5e-3),
     ]
     again = search(setup, grid(setup, ["film"], [400], 1, contrasts=()), [*cells, *first])
     assert again[:2] == first and [(cell.fusion, cell.demonstrations) for cell in again[2:]] == [("film", 400)] * 2
     more = search(setup, grid(setup, ["late"], [400], 1, contrasts=()), first[:1])  # interrupted after one of two
     assert more == first
-    assert first[1].name == "late-200-seed0-rate0.003" == Cell("late", 200, 0).at_rate(setup).name
+    assert first[1].name == "late-200-seed0-rate0.005" == Cell("late", 200, 0).at_rate(setup).name

@@ -96,7 +96,7 @@ def test_the_keyframe_head_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_each_fusion_gets_the_rate_that_validates_best(finished: Path) -> None:
-    setup = replace(SETUP, rates=(1e-5, 2e-3), learning_rates={"film": 3e-3, "early": 3e-3})
+    setup = replace(SETUP, rates=(1e-5, 2e-3), learning_rates={"film": 5e-3, "early": 5e-3})
     lines = compare(setup, finished, ["late"], [9], **GRID)
     tried = {path.name: json.loads(path.read_text()) for path in (finished / "cells").glob("late-9-seed0-rate*")}
     assert {found["settings"]["rate"] for found in tried.values()} == {1e-5, 2e-3}

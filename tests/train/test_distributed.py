@@ -163,5 +163,5 @@ def test_torchrun_is_interrupted_without_loss(tmp_path: Path) -> None:
     step = len(read_log(run))
     assert checkpoints(run) == [checkpoint] and checkpoint.name == f"{step:08d}" and plait.load(run)
     lines = [line for line in (tmp_path / "told").read_text().splitlines() if line.startswith(("plait:", "stopping"))]
-    stopped = f"plait: stopped; step {step} of 1750 is saved in {run} and the same command continues"
+    stopped = f"plait: stopped; step {step} of 1000 is saved in {run} and the same command continues"
     assert lines == ["stopping after this step and writing a checkpoint; once more stops at once", stopped]

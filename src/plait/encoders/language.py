@@ -18,7 +18,7 @@ from plait.types import Shape, Tokens
 
 @dataclass(frozen=True)
 class LstmConfig:
-    """Word embedding and a one-directional LSTM.
+    """Word embedding, a one-directional LSTM and layer norm.
 
     Attributes:
         width: of the embedding and of each token.
@@ -62,18 +62,20 @@ Language = LstmConfig | TextTransformerConfig | HuggingFaceConfig
 class LstmEncoder(nn.Module):
     """Sentences are padded on the right and the LSTM reads left to right, so padding cannot reach a word.
 
-    That needs no packing: shapes stay fixed, and the encoder compiles and exports.
+    That needs no packing: shapes stay fixed, and the encoder compiles and exports. The norm matters: an untrained LSTM's
+    outputs have a seventh of image features' size, and a policy then finds out late what the words are for.
     """
 
     def __init__(self, vocabulary: int, length: int, width: int = 64, layers: int = 1):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
         self.lstm = nn.LSTM(width, width, layers, batch_first=True)
+        self.norm = nn.LayerNorm(width)
         self.shape = Shape(length, width)
 
     def forward(self, words: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Tokens:
         hidden, _ = self.lstm(self.embedding(words))
-        return Tokens(hidden, mask)
+        return Tokens(self.norm(hidden), mask)
 
 
 class TextTransformer(nn.Module):
