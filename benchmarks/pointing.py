@@ -49,7 +49,7 @@ Row = dict[str, Any]
 def recipe(fusion: str, steps: int | None) -> Recipe:
     """FiLM's is the quickstart's; the others are trained as the recipe for cross-attention."""
     found = RECIPES["tabletop-pick" if fusion == "film" else "tabletop-cross-attention"]()
-    policy = replace(found.policy, fusion=members(Fusion)[fusion]())
+    policy = found.policy if fusion == "film" else replace(found.policy, fusion=members(Fusion)[fusion]())
     return Recipe(policy, replace(found.train, steps=steps or found.train.steps, keep=1))
 
 
