@@ -16,20 +16,29 @@ import tyro
 from publish import RESULTS, publish, table
 
 from plait import checkpoint
+from plait.diagnose.report import FAST, NUMBERS
 from plait.files import read_json
 from plait.nn.device import has_bfloat16
-from plait.quickstart.chain import NOTES, TRIALS
+from plait.quickstart.chain import NOTES
 from plait.quickstart.report import duration
 
-COUNTED = {"record": "frames", "train": "samples"}  # in the other phases: episodes
+COUNTED = {"record": "frames", "train": "samples"}
+TRIALS = {  # folder of the evaluation -> what it is
+    "normal": "New scenes",
+    "exchanged": "Instruction exchanged",
+    "absent": "No instruction",
+    "shuffled": "Words shuffled",
+    "paraphrase": "Paraphrased",
+    "unseen": "Unseen combinations",
+}
 
 
-def phases_table(notes: dict[str, dict[str, Any]]) -> str:
+def phases_table(notes: dict[str, dict[str, Any]], answers: dict[str, dict[str, Any]]) -> str:
     rows = []
-    for phase, entry in notes.items():
-        name = f"evaluate: {TRIALS[phase].title.lower()}" if phase in TRIALS else phase
-        what, seconds = COUNTED.get(phase, "episodes"), entry["seconds"]
-        rows.append([name, f"{seconds:.1f} s", f"{entry[what]:,} {what}", f"{entry[what] / seconds:,.0f} {what}/s"])
+    for phase, what in COUNTED.items():
+        count, seconds = notes[phase][what], notes[phase]["seconds"]
+        rows.append([phase, f"{seconds:.1f} s", f"{count:,} {what}", f"{count / seconds:,.0f} {what}/s"])
+    rows += [[answer["question"], f"{answer['seconds']:.1f} s", "", ""] for answer in answers.values()]
     return table(("phase", "time", "count", "speed"), rows)
 
 
@@ -38,21 +47,23 @@ def trials_table(results: dict[str, dict[str, Any]]) -> str:
     for name, total in results.items():
         interval = "{:.1f} – {:.1f}".format(*total["pc_success_ci95"])
         shares = [f"{total[key]:.1f} %" for key in ("pc_named", "pc_first_named")]
-        rows.append([TRIALS[name].title, total["n_episodes"], f"{total['pc_success']:.1f} %", interval, *shares])
+        rows.append([TRIALS[name], total["n_episodes"], f"{total['pc_success']:.1f} %", interval, *shares])
     return table(("evaluation", "scenes", "success", "95 % interval", "lifts named", "named before"), rows)
 
 
-def finished(folder: Path) -> dict[str, dict[str, Any]]:
-    """The quickstart's notes.
+def finished(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The quickstart's notes, and the answers of its diagnosis.
 
     Raises:
-        ValueError: there are none, or a phase is not done.
+        ValueError: there are none, or something is not done.
     """
-    notes = read_json(folder / NOTES) if (folder / NOTES).exists() else {}
-    open_phases = [name for name in ("record", "train", *TRIALS) if not notes.get(name, {}).get("done")]
+    notes, found = (read_json(folder / name) if (folder / name).exists() else {} for name in (NOTES, NUMBERS))
+    answers = found.get("answers", {})
+    open_phases = [name for name in COUNTED if not notes.get(name, {}).get("done")]
+    open_phases += [name for name in FAST if name not in answers]
     if open_phases:
         raise ValueError(f"{folder}: not done: {', '.join(open_phases)}; run plait quickstart --out {folder} first")
-    return notes
+    return notes, answers
 
 
 def main(
@@ -69,11 +80,11 @@ def main(
         wall: seconds of the whole command, where they were measured around it.
         report: folder of the results file.
     """
-    notes = finished(folder)
+    notes, answers = finished(folder)
     evaluations = {name: read_json(folder / "eval" / name / "eval.json") for name in TRIALS}
     results = {name: evaluation["aggregated"] for name, evaluation in evaluations.items()}
     protocol, made_with = evaluations["normal"]["protocol"], checkpoint.provenance(folder / "run")
-    total = sum(entry["seconds"] for entry in notes.values())
+    total = sum(entry["seconds"] for entry in (*notes.values(), *answers.values()))
     number = "bfloat16" if has_bfloat16(torch.device(protocol["device"])) else "float32"
     about = (
         f"**{duration(total)}** in all phases"
@@ -82,9 +93,14 @@ def main(
         f"{notes['train']['settings']['batch_size']} samples, {notes['train']['parameters'] / 1e6:.2f} M parameters, "
         f"seed {protocol['seed']}, {number} on {protocol['device']}. Success with its 95 % Wilson interval."
     )
-    sections = [about, trials_table(results), phases_table(notes), f"Protocol (first row): `{json.dumps(protocol)}`"]
+    sections = [
+        about,
+        trials_table(results),
+        phases_table(notes, answers),
+        f"Protocol (first row): `{json.dumps(protocol)}`",
+    ]
     print("\n\n".join(sections[:3]))
-    data = {"seconds": total, "wall": wall, "phases": notes, "results": results}
+    data = {"seconds": total, "wall": wall, "phases": notes, "answers": answers, "results": results}
     data |= {"protocol": protocol, "made_with": made_with, "format": number}
     publish("quickstart", "Quickstart", hardware, "\n\n".join(sections), data, report)
 

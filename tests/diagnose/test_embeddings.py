@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -65,6 +67,13 @@ def test_a_policy_on_the_tabletop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words["place_r2"] < 0.3, "but not where it is"
     assert answer.numbers["after"]["images.wrist"]["modality_gap"] > 0
     assert "modality_gap" not in answer.numbers["before"]["images.wrist"], "no common space before the fusion"
+
+
+def test_a_map_that_cannot_be_drawn_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "SCENES", 8)
+    monkeypatch.setattr(embeddings, "find_spec", lambda module: None if module == "umap" else find_spec(module))
+    page = "".join(ask(Subject(small_policy(fusion=FilmConfig()), "tabletop", ENV)).parts)
+    assert "No map by UMAP: it needs <code>pip install 'plait[umap]'</code>." in page and "No map by t-SNE" not in page
 
 
 def test_tokens_of_no_modality(monkeypatch: pytest.MonkeyPatch) -> None:

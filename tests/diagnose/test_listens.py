@@ -1,5 +1,7 @@
 """Obeying and deaf policies, really trained, are told apart by verdict and number; and what other cases are called."""
 
+from dataclasses import replace
+
 import pytest
 
 from plait.diagnose import listens
@@ -20,6 +22,15 @@ def test_a_policy_that_obeys_is_called_so(black_wrist):
     assert change["paraphrase"]["high"] < change["exchanged"]["low"]
     assert answer.numbers["exchanged"]["pc_first_named"] == answer.numbers["exchanged"]["pc_kept"] == 0
     assert answer.numbers["absent"]["pc_success"] < 80 < answer.numbers["normal"]["pc_success"]
+
+
+def test_the_verdict_rests_on_all_scenes_and_the_contrasts_on_fewer(black_wrist, tmp_path):
+    answer = listens.ask(replace(black_wrist, episodes=4, contrast=2, folder=tmp_path, _done={}))
+    counted = {
+        name: answer.numbers[name]["n_episodes"] for name in ("normal", *listens.TRIALS) if name in answer.numbers
+    }
+    assert counted == {"normal": 4, "exchanged": 4, "absent": 2, "shuffled": 2, "paraphrase": 2}
+    assert "".join(answer.parts).count('<img src="data:image/webp;base64,') == listens.FILMS
 
 
 @pytest.mark.parametrize("name", ["shuffled", "state_only"])

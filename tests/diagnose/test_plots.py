@@ -55,7 +55,7 @@ def test_embeddings_are_coloured_by_modality_and_by_label() -> None:
 
 @pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is installed")
 def test_without_umap_it_says_what_to_install() -> None:
-    with pytest.raises(ValueError, match="pip install umap-learn"):
+    with pytest.raises(ValueError, match=r"pip install 'plait\[umap\]'"):
         embedding_map({"front": torch.randn(8, 4)}, ["a"] * 8, "UMAP")
 
 

@@ -50,6 +50,7 @@ def test_the_page_is_self_contained_and_begins_with_the_worst_news(shuffled, ask
     assert all(f'<section id="{name}">' in page for name in asked[0])
     assert "in 20 scenes of sides_env:Sides-v0 that training never saw" in page
     numbers = json.loads((tmp_path / "here" / NUMBERS).read_text())
+    assert numbers["answers"]["two"].pop("seconds") >= 0
     assert numbers["answers"]["two"] == {
         "question": "Is it two?",
         "verdict": "It is two. Twice.",
@@ -73,11 +74,32 @@ def test_an_interruption_leaves_what_is_answered_and_the_same_call_goes_on(shuff
     assert "numbers of one" in page and "numbers of three" in page and "Not finished" not in page
 
 
-def test_other_settings_begin_a_new_report(shuffled, asked, tmp_path):
+@pytest.mark.parametrize("other", [{"seed": 1}, {"contrast": 5}])
+def test_other_settings_begin_a_new_report(shuffled, asked, tmp_path, other):
     call(shuffled, tmp_path, ["one"])
-    call(replace(shuffled, seed=1), tmp_path, ["two"])
+    call(replace(shuffled, **other), tmp_path, ["two"])
     assert asked[0] == ["one", "two"]
     assert list(json.loads((tmp_path / NUMBERS).read_text())["answers"]) == ["two"]
+
+
+def test_one_staff_of_workers_serves_all_questions_and_sections_of_others_follow(shuffled, monkeypatch, tmp_path):
+    staffs, processes = [], []
+
+    def ask(subject):
+        staffs.append(subject.workers)
+        replace(subject, episodes=len(staffs)).evaluate(f"number {len(staffs)}")
+        processes.append([worker.process for worker in subject.workers._started])
+        return answer("well")
+
+    monkeypatch.setattr(report, "QUESTIONS", {"one": ask, "two": ask})
+    subject, more = replace(shuffled, _done={}), lambda found: [f"<p>{len(found)} answered</p>"]
+    found = list(report.report(subject, tmp_path, ("one", "two"), more))
+    assert staffs[0] is staffs[1] and processes[0] == processes[1]
+    assert all(process.poll() is not None for process in processes[1])
+    page = (tmp_path / PAGE).read_text("utf-8")
+    assert page.index('<section id="two">') < page.index("<p>2 answered</p>")
+    assert [path.name for path in sorted((tmp_path / "eval").iterdir())] == ["number 1", "number 2"]
+    assert all(entry.seconds > 0 for _, entry in found)
 
 
 def test_what_does_not_fit_is_refused_and_leaves_no_report(shuffled, asked, tmp_path, monkeypatch):

@@ -14,7 +14,12 @@ def test_success_unseen_combinations_and_films_stand_in_the_answer(black_wrist, 
     assert answer.numbers["unseen_combinations"]["n_episodes"] == 4
     assert answer.numbers["protocol"]["env_args"]["cameras"] == ["front", "wrist"]
     assert "".join(answer.parts).count('<img src="data:image/webp;base64,') == 4
-    assert (tmp_path / "eval.json").exists()
+    assert (tmp_path / "eval" / "normal" / "eval.json").exists()
+
+
+def test_what_is_for_contrast_has_its_own_number_of_episodes(black_wrist):
+    numbers = works.ask(replace(black_wrist, episodes=4, contrast=2, _done={})).numbers
+    assert (numbers["aggregated"]["n_episodes"], numbers["unseen_combinations"]["n_episodes"]) == (4, 2)
 
 
 def row(phase: str, lifted: str = "", success: bool = False) -> dict:

@@ -12,7 +12,7 @@ import pytest
 
 from plait import envs
 from plait.encoders.tokenizer import Tokenizer
-from plait.evaluate.pool import Pool
+from plait.evaluate.pool import Pool, Workers
 from plait.evaluate.protocol import FIRST_SEED, embodiment, evaluation_seed, unknown_words
 from plait.evaluate.rollout import evaluate, rollouts
 from plait.evaluate.video import write_video
@@ -95,8 +95,8 @@ def test_the_experts_actions_succeed_through_the_pool():
     scenes = Scenes("tabletop", seeds, {"cameras": ()}, "exchanged")
     env = scenes.make()
     plans = [demonstrate(env, scenes, episode) for episode in range(len(seeds))]
-    with Pool(scenes, env, slots=4, execute=5, workers=2) as pool:
-        done = np.zeros(4, int)
+    with Workers(2) as staff:
+        pool, done = Pool(scenes, env, slots=4, execute=5, workers=staff), np.zeros(4, int)
 
         def replay(_):
             done[pool.fresh] = 0

@@ -1,4 +1,4 @@
-"""The whole way, very small: record, train, evaluate, report; and what a second call does."""
+"""The whole way, very small: record, train, diagnose; and what a second call does."""
 
 import json
 import re
@@ -8,36 +8,48 @@ from html import unescape
 import pytest
 
 from plait.cli import main
+from plait.diagnose import attention, cost, listens, subject
+from plait.diagnose.report import FAST, NUMBERS
 from plait.files import locked
-from plait.quickstart.chain import NOTES, TRIALS, Notes, quickstart
+from plait.quickstart.chain import NOTES, Notes, quickstart
 
 SIZES = {"episodes": 10, "steps": 3, "scenes": 2, "contrast": 1, "workers": 1}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """One film of each evaluation and one of where it looks; short measurements of the cost."""
     folder = tmp_path_factory.mktemp("quickstart") / "here"
-    return quickstart(folder, **SIZES)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (subject, listens, attention):
+            patch.setattr(module, "FILMS", 1)
+        patch.setattr(cost, "FEWEST", 3)
+        patch.setattr(cost, "MOST", 3)
+        return quickstart(folder, **SIZES)
 
 
-def test_the_page_tells_what_was_measured(finished):
+def test_the_page_is_the_short_diagnosis_and_how_the_policy_came_about(finished):
     document = finished.read_text("utf-8")
     assert document.count("<h1>") == 1
-    assert "The policy has not learned the task yet: it succeeds in 0 of 2 new scenes." in document
-    assert document.count('<img src="data:image/webp;base64,') == 4  # of each filmed evaluation there are 2 scenes
-    assert not re.findall(r'(?:src|href)="(?!data:)', document)
+    assert "<h1>It succeeds in 0 of 2 new scenes (95 % interval: 0 to 66 %).</h1>".replace(" %", "\u00a0%") in document
+    assert re.findall(r'<section id="(.*?)">', document) == list(FAST)
+    assert re.findall(r"<h2>(.*?)</h2>", document)[-3:] == ["How did it learn?", "Where did the time go?", "Go on"]
+    assert document.count('<img src="data:image/webp;base64,') == 3  # normal, exchanged, where it looks
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', document)
 
 
 def test_every_phase_is_noted_and_every_evaluation_written(finished):
-    notes = json.loads((finished.parent / NOTES).read_text())
-    assert list(notes) == ["record", "train", "normal", "exchanged", "absent", "unseen"]
+    notes, numbers = read_notes(finished.parent), json.loads((finished.parent / NUMBERS).read_text())
+    assert list(notes) == ["record", "train"]
     assert all(entry["done"] and entry["seconds"] > 0 for entry in notes.values())
-    results = {name: json.loads((finished.parent / "eval" / name / "eval.json").read_text()) for name in TRIALS}
+    assert all(numbers["answers"][name]["seconds"] > 0 for name in FAST) and not numbers["missing"]
+    results = {path.parent.name: json.loads(path.read_text()) for path in finished.parent.glob("eval/*/eval.json")}
+    counted = {name: len(result["per_episode"]) for name, result in results.items()}
+    assert counted == {"normal": 2, "exchanged": 2, "absent": 1, "shuffled": 1, "paraphrase": 1, "unseen": 1}
     assert results["unseen"]["per_split"].keys() == {"unseen"}
-    assert results["absent"]["per_episode"][0]["instruction"] == ""
     scenes = [[row["seed"] for row in results[name]["per_episode"]] for name in ("normal", "exchanged")]
     assert scenes[0] == scenes[1]
-    assert results["normal"]["protocol"]["checkpoint"] == notes["normal"]["settings"]["checkpoint"]
+    assert results["normal"]["protocol"]["checkpoint"] == numbers["settings"]["checkpoint"]
 
 
 def test_the_command_to_act_works_as_it_is_printed(finished, capsys):
@@ -117,7 +129,7 @@ def test_a_fresh_start_leaves_nothing_behind_and_keeps_the_lock(tmp_path, monkey
     assert read_notes(tmp_path)["record"]["settings"]["seed"] == 0
 
 
-@pytest.mark.parametrize("number", [{"episodes": 9}, {"scenes": 0}, {"seed": -1}, {"workers": 0}, {"steps": 0}])
+@pytest.mark.parametrize("number", [{"episodes": 9}, {"scenes": 1}, {"seed": -1}, {"workers": 0}, {"steps": 0}])
 def test_numbers_that_are_too_small_leave_no_folder(tmp_path, number):
     with pytest.raises(ValueError, match="at least"):
         quickstart(tmp_path / "q", **SIZES | number)

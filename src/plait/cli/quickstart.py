@@ -7,22 +7,22 @@ from plait.cli.parse import Verb, folder
 
 @dataclass(frozen=True)
 class Quickstart(Verb):
-    """Record, train and evaluate the built-in tabletop task on this machine; leaves a report."""
+    """Record the built-in tabletop task, train a policy and diagnose it, all on this machine; leaves a report."""
 
     kept = "what is finished stays, and the same command continues"
 
     out: str = "quickstart"
-    """Folder for the dataset, the run, the evaluations and report.html."""
+    """Folder for the dataset, the run, the diagnosis and report.html."""
     episodes: int = 1500
     """Demonstrations to record."""
     steps: int | None = None
     """Of training; the recipe's number when left out."""
     scenes: int = 200
-    """Of the evaluations with an instruction."""
-    contrast: int = 100
-    """Scenes of the two evaluations for contrast: no instruction, and unseen combinations."""
+    """Of the evaluations on which the verdicts rest."""
+    contrast: int = 50
+    """Scenes of those for contrast: no instruction, words shuffled, a paraphrase, unseen combinations."""
     seed: int = 0
-    """Of the demonstrations, the training and the evaluations."""
+    """Of the demonstrations, the training and the scenes."""
     workers: int | None = None
     """Processes that simulate; one per processor when left out."""
     fresh: bool = False

@@ -21,6 +21,7 @@ from plait.config import differences, from_dict, members, refuse_other
 from plait.data.lerobot import Dataset
 from plait.diagnose.cost import Cost, measure
 from plait.encoders.tokenizer import Tokenizer
+from plait.evaluate.pool import Workers
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import manipulated
 from plait.files import read_json, write_whole
@@ -129,26 +130,26 @@ class Bench:
     def _evaluate(self, cell: Cell, run: Path) -> dict[str, Any]:
         policy, trials, protocol = checkpoint.load(run).to(pick_device(self.device)), {}, {}
         began, tells = time.perf_counter(), False
-        for name, (instructions, env_args) in self._trials(cell).items():
-            if name == "following" and not tells:
-                continue
-            result = evaluate(
-                policy,
-                self.setup.env,
-                self.setup.env_args | env_args,
-                episodes=self.setup.episodes,
-                instructions=instructions,
-                workers=self.workers,
-                checkpoint=checkpoint.fingerprint(run),
-                title=name,
-            )
-            if result["partial"]:
-                raise KeyboardInterrupt
-            trials[name] = _counts(name, result["per_episode"])
-            tells = tells or any(
-                row.get("target") for row in result["per_episode"]
-            )  # what is manipulated, and what not
-            protocol = protocol or result["protocol"]
+        with Workers(self.workers) as workers:
+            for name, (instructions, env_args) in self._trials(cell).items():
+                if name == "following" and not tells:
+                    continue
+                result = evaluate(
+                    policy,
+                    self.setup.env,
+                    self.setup.env_args | env_args,
+                    episodes=self.setup.episodes,
+                    instructions=instructions,
+                    workers=workers,
+                    checkpoint=checkpoint.fingerprint(run),
+                    title=name,
+                )
+                if result["partial"]:
+                    raise KeyboardInterrupt
+                rows = result["per_episode"]
+                trials[name] = _counts(name, rows)
+                tells = tells or any(row.get("target") for row in rows)  # what is manipulated, and what not
+                protocol = protocol or result["protocol"]
         return {"trials": trials, "evaluate_s": round(time.perf_counter() - began, 1), "protocol": protocol}
 
     def _trials(self, cell: Cell) -> dict[str, tuple[str, dict[str, Any]]]:

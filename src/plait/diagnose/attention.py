@@ -16,6 +16,7 @@ from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.worker import Scenes
 
 QUESTION = "Where does it look?"
+SCENES = 100  # at most
 FILMS = 2  # of the first scenes, whatever comes of them
 METHODS = {
     ATTENTION: "The maps come from the attention weights that the policy used, averaged over layers and heads: bright "
@@ -31,7 +32,7 @@ def ask(subject: Subject) -> Answer:
     policy = subject.policy
     if not policy.spec.cameras:
         return Answer(QUESTION, "Nowhere: this policy has no camera.", "plain", {})
-    seen = views(subject, subject.episodes)
+    seen = views(subject, min(SCENES, subject.episodes))
     inputs = policy.prepare(seen.observation)
     found = heatmaps(policy, inputs)
     numbers: Numbers = {"method": found.method, "scenes": len(seen.observation)}

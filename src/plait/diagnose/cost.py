@@ -16,7 +16,7 @@ from plait.nn.flops import flops
 from plait.types import Shape, Tokens
 
 WARM_UP, FEWEST, MOST = 3, 20, 200  # calls
-SECONDS = 2.0  # after which no further call is timed, once there are FEWEST
+SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def cost_cells(cost: Cost) -> tuple[str, ...]:
     )
 
 
-def measure(module: nn.Module, call: Callable[[], Any], device: torch.device) -> Cost:
+def measure(module: nn.Module, call: Callable[[], Any], device: torch.device, seconds: float = SECONDS) -> Cost:
     """Measure ``call``, which runs ``module`` once, on ``device``. Repeat it as it shall be used: mode, autocast,
-    with or without gradients.
+    with or without gradients. ``seconds``: after them no further call is timed, once there are ``FEWEST``.
     """
     for _ in range(WARM_UP):
         call()
-    milliseconds = sorted(timed(call, device))
+    milliseconds = sorted(timed(call, device, seconds))
     worst = milliseconds[min(len(milliseconds) - 1, round(0.99 * len(milliseconds)))]
     peak = peak_bytes(call, device)
     return Cost(parameters(module), flops(call), statistics.median(milliseconds), worst, peak)
@@ -65,10 +65,10 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def timed(call: Callable[[], Any], device: torch.device) -> list[float]:
+def timed(call: Callable[[], Any], device: torch.device, seconds: float = SECONDS) -> list[float]:
     """Milliseconds of each call, until its result is there."""
     found, began = [], time.perf_counter()
-    while len(found) < FEWEST or (len(found) < MOST and time.perf_counter() - began < SECONDS):
+    while len(found) < FEWEST or (len(found) < MOST and time.perf_counter() - began < seconds):
         start = time.perf_counter()
         call()
         if device.type == "cuda":

@@ -19,6 +19,7 @@ from plait.spec import INSTRUCTION, STATE, camera_modality
 from plait.types import Inputs
 
 QUESTION = "What does it cost?"
+SECONDS = 0.5  # for which each part is called; the whole, on which the verdict rests, is called for longer
 Part = tuple[nn.Module, Callable[[], Any]]
 
 
@@ -27,9 +28,10 @@ def ask(subject: Subject) -> Answer:
     policy, observation = subject.policy.eval(), views(subject, 1).observation
     inputs, device = policy.prepare(observation).to(policy.device), policy.device
     with torch.inference_mode():
-        found = {name: measure(module, call, device) for name, (module, call) in parts(policy, inputs).items()}
+        every = parts(policy, inputs).items()
+        found = {name: measure(module, call, device, SECONDS) for name, (module, call) in every}
     found["preparation (resizing, words to numbers)"] = measure(
-        nn.Identity(), lambda: policy.prepare(observation), torch.device("cpu")
+        nn.Identity(), lambda: policy.prepare(observation), torch.device("cpu"), SECONDS
     )
     whole = measure(policy, lambda: policy.predict(inputs), device)
     training_only = 0 if policy.keyframe is None else parameters(policy.keyframe)

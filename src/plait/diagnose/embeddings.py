@@ -24,7 +24,10 @@ from plait.types import Inputs, Tokens
 QUESTION = "Are the modalities aligned?"
 SCENES = 400  # half of them to fit the probes
 DRAWN = 150  # scenes, in the maps
-PROJECTIONS: dict[Projection, str] = {"t-SNE": "sklearn", "UMAP": "umap"}  # and the module that each needs
+PROJECTIONS: dict[Projection, tuple[str, str]] = {  # the module that each needs, and the extra that brings it
+    "t-SNE": ("sklearn", "plots"),
+    "UMAP": ("umap", "umap"),
+}
 WHOLE = "all fused tokens"
 SHOWN = (
     "cka",
@@ -208,12 +211,13 @@ def _maps(found: Embedded, labels: list[str]) -> list[str]:
     if not found.after:
         return [page.prose("No map is drawn: no token that this policy's fusion returns is of a single modality.")]
     some = {name: x[:DRAWN] for name, x in found.after.items() if is_camera(name) or name == INSTRUCTION}
-    drawn = {
-        name: embedding_map(some, labels[:DRAWN], name) for name, module in PROJECTIONS.items() if find_spec(module)
-    }
+    missing = {name: extra for name, (module, extra) in PROJECTIONS.items() if not find_spec(module)}
+    drawn = {name: embedding_map(some, labels[:DRAWN], name) for name in PROJECTIONS if name not in missing}
     caption = "Fused tokens of {} scenes by {}: each modality's, and the same coloured by what is named."
     alt = "Map of embeddings by {}, coloured by modality and by what is named"
-    return [
+    shown = [
         page.picture(webp(figure), alt.format(name), caption.format(min(DRAWN, len(labels)), name))
         for name, figure in drawn.items()
     ]
+    ways = [f"No map by {name}: it needs `pip install 'plait[{extra}]'`." for name, extra in missing.items()]
+    return shown + list(map(page.prose, ways))

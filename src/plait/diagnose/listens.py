@@ -8,10 +8,9 @@ import numpy as np
 
 from plait import envs
 from plait.diagnose import page
-from plait.diagnose.moments import taken
 from plait.diagnose.response import IGNORED, Response, responses
 from plait.diagnose.scenes import views
-from plait.diagnose.shown import bar, count
+from plait.diagnose.shown import bar, count, films
 from plait.diagnose.subject import Answer, Subject, Tone
 from plait.evaluate.alter import Removed, Shuffled, Swapped, altering
 from plait.evaluate.protocol import known_instructions
@@ -19,6 +18,7 @@ from plait.evaluate.statistics import difference, manipulated, share
 from plait.spec import INSTRUCTION
 
 QUESTION = "Does it listen?"
+SCENES = 100  # whose first actions are compared, at most
 MOSTLY = 50.0  # percent; what lies above it with its whole interval is what the policy does
 TRIALS: dict[str, tuple[str, str, dict[str, Any]]] = {  # label, note, what is changed in the evaluation
     "exchanged": ("Instruction exchanged", "another thing is asked for", {"instructions": "exchanged"}),
@@ -27,6 +27,8 @@ TRIALS: dict[str, tuple[str, str, dict[str, Any]]] = {  # label, note, what is c
     "shuffled": ("Words shuffled", "the same words in another order", {"alter": (Shuffled(),)}),
     "paraphrase": ("Paraphrased", "known words, a new sentence", {"instructions": "paraphrase"}),
 }
+DECIDING = ("exchanged", "swapped")  # of the verdict; the others are for contrast
+FILMS = 2
 Results = dict[str, dict[str, Any]]
 Judged = tuple[str, Tone]
 
@@ -37,15 +39,18 @@ def ask(subject: Subject) -> Answer:
     results = {"normal": subject.normal()}
     for name in chosen:
         label, _, changes = TRIALS[name]
-        results[name] = subject.evaluate(label.lower(), **changes)
+        given: dict[str, Any] = {"videos": FILMS} if name in DECIDING else {"contrast": True}
+        results[name] = subject.evaluate(name, label.lower(), **given, **changes)
     heard = heeded(subject, chosen)
     numbers: dict[str, Any] = {name: result["aggregated"] for name, result in results.items()}
     if _tells(results):
         numbers["exchanged"] |= kept(results)
     numbers["change_of_first_actions"] = {name: asdict(response) for name, response in heard.items()}
     text, tone = judge(numbers, heard)
-    parts = [page.intervals("Share of scenes; the thin line is the 95 % interval", _bars(numbers)), *_changes(heard)]
-    return Answer(QUESTION, text, tone, numbers, tuple(parts))
+    parts = [page.intervals("Share of scenes; the thin line is the 95 % interval", _bars(numbers))]
+    for name in filter(results.__contains__, DECIDING):
+        parts += films(subject, name, results[name])
+    return Answer(QUESTION, text, tone, numbers, (*parts, *_changes(heard)))
 
 
 def _trials(subject: Subject) -> list[str]:
@@ -70,21 +75,21 @@ def kept(results: Results) -> dict[str, Any]:
 
 def heeded(subject: Subject, trials: list[str]) -> dict[str, Response]:
     """How much the first actions change with the words, compared with another scene and the same words."""
-    before = views(subject, subject.episodes).observation
+    scenes = min(SCENES, subject.episodes)
+    before = views(subject, scenes).observation
     every = np.ones(len(before), bool)
     chance = altering([Swapped(m) for m in subject.policy.spec.modalities if m != INSTRUCTION])(before, every)
-    found = {}
+    changed, counted = {}, {}
     for name in trials:
         changes = TRIALS[name][2]
         told = changes.get("instructions")
-        words = views(subject, subject.episodes, told).observation if told else before
+        words = views(subject, scenes, told).observation if told else before
         after = altering(changes.get("alter", ()))(words, every)
         pairs = zip(before.instruction, after.instruction, strict=True)
-        other = np.flatnonzero([a != b or name == "absent" for a, b in pairs])
-        if len(other):
-            own, changed, else_ = (taken(observation, other) for observation in (before, after, chance))
-            found[name] = responses(subject.policy, own, {name: changed}, else_)[name]
-    return found
+        other = np.array([a != b or name == "absent" for a, b in pairs])
+        if other.any():
+            changed[name], counted[name] = after, other
+    return responses(subject.policy, before, changed, chance, counted)
 
 
 def judge(numbers: dict[str, Any], heard: dict[str, Response]) -> Judged:

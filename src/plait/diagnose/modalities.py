@@ -31,7 +31,8 @@ def ask(subject: Subject) -> Answer:
     altered: Summaries = {name: {} for name in modalities}
     for modality, way in _trials(modalities):
         alter = (WAYS[way](modality),)
-        altered[modality][way] = subject.evaluate(f"{spoken(modality)} {way}", alter=alter)["aggregated"]
+        found = subject.evaluate(f"{way}-{modality}", f"{spoken(modality)} {way}", alter=alter)
+        altered[modality][way] = found["aggregated"]
     followed, values = follows(subject), shapley(subject)
     text, tone = judge(normal, altered, followed)
     numbers = {"normal": normal, "altered": altered, "shapley": {name: asdict(value) for name, value in values.items()}}

@@ -6,7 +6,7 @@ import numpy as np
 
 from plait.control import Controller
 from plait.diagnose.subject import Subject
-from plait.evaluate.pool import Pool
+from plait.evaluate.pool import Pool, employed
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.rollout import SLOTS, rollouts
 from plait.evaluate.worker import Scenes
@@ -20,7 +20,8 @@ def moments(subject: Subject, count: int = 200) -> Observation:
     seeds = tuple(evaluation_seed(subject.seed, i) for i in range(min(subject.episodes, SLOTS)))
     scenes, rng = Scenes(subject.env, seeds, subject.env_args), np.random.default_rng(subject.seed)
     controller, seen = Controller(subject.policy, len(seeds)), []
-    with closing(scenes.make()) as env, Pool(scenes, env, len(seeds), controller.execute, subject.workers) as pool:
+    with closing(scenes.make()) as env, employed(subject.workers) as workers:
+        pool = Pool(scenes, env, len(seeds), controller.execute, workers)
 
         def plan(observation: Observation) -> np.ndarray:
             seen.append(taken(observation, rng.permutation(np.flatnonzero(pool.running))[:AT_ONCE]))

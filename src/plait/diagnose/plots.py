@@ -78,7 +78,7 @@ def embedding_map(
     Args:
         embeddings: modality -> one row per scene, all of one width.
         labels: of the scenes. The rarest share a colour where there are many.
-        projection: ``"t-SNE"`` or ``"UMAP"`` (which needs umap-learn), with seed 42.
+        projection: ``"t-SNE"`` or ``"UMAP"`` (which needs plait[umap]), with seed 42.
 
     Raises:
         ValueError: fewer than 3 embeddings together, or the library is missing.
@@ -195,7 +195,7 @@ def _umap(points: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
     try:
         from umap import UMAP  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("UMAP needs umap-learn; pip install umap-learn") from error
+        raise ValueError("UMAP needs umap-learn; pip install 'plait[umap]'") from error
     _refuse_few(points)
     umap: Any = UMAP(n_neighbors=min(15, len(points) - 1), init="random", random_state=42, n_jobs=1)
     return torch.from_numpy(umap.fit_transform(points.numpy()))

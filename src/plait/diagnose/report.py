@@ -3,10 +3,11 @@
 DIR/report.html      self-contained: no script, no network, no second file
 DIR/diagnose.json    settings, and of each answer the verdict and all numbers
 DIR/parts/           what stands under each verdict, so that a later call can put the page together again
-DIR/scenes/          the evaluation of the scenes as they are: eval.json and films
+DIR/eval/NAME/       each evaluation: eval.json, and films of some
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import plait
 from plait.config import unknown
 from plait.diagnose import attention, costs, data, embeddings, listens, modalities, page, works
 from plait.diagnose.subject import Answer, Subject
+from plait.evaluate.pool import employed
 from plait.files import locked, read_json, write_whole
 
 QUESTIONS: dict[str, Callable[[Subject], Answer]] = {
@@ -29,6 +31,7 @@ QUESTIONS: dict[str, Callable[[Subject], Answer]] = {
 }
 FAST, FEW = ("works", "listens", "attention", "costs"), 50  # the questions of the short report, and its episodes
 PAGE, NUMBERS = "report.html", "diagnose.json"
+Answers = dict[str, Answer]
 
 
 def diagnose(
@@ -47,26 +50,37 @@ def diagnose(
     for name in questions:
         if name not in QUESTIONS:
             raise unknown("question", name, QUESTIONS)
-    folder, settings = Path(out), settings_of(subject)
-    subject = replace(subject, folder=folder / "scenes")
-    with locked(folder):
-        answers = answered(folder, settings)
+    with locked(Path(out)):
+        yield from report(subject, Path(out), questions)
+
+
+def report(
+    subject: Subject, folder: Path, questions: Sequence[str], more: Callable[[Answers], list[str]] = lambda _: []
+) -> Iterator[tuple[str, Answer]]:
+    """``diagnose`` in a folder that the caller has locked. ``more``: sections behind the answers that there are."""
+    settings = settings_of(subject)
+    answers = answered(folder, settings)
+    with employed(subject.workers) as workers:
+        subject = replace(subject, folder=folder, workers=workers)
         for name in filter(questions.__contains__, QUESTIONS):
             if name not in answers:
+                start = time.perf_counter()
                 answers[name] = QUESTIONS[name](subject)
-            _write(folder, settings, answers, [other for other in questions if other not in answers])
+                answers[name] = replace(answers[name], seconds=round(time.perf_counter() - start, 1))
+            missing = [other for other in questions if other not in answers]
+            _write(folder, settings, answers, missing, more(answers))
             yield name, answers[name]
 
 
 def settings_of(subject: Subject) -> dict[str, Any]:
     """What the answers depend on."""
-    names = ("env", "env_args", "checkpoint", "episodes", "seed")
+    names = ("env", "env_args", "checkpoint", "episodes", "contrast", "seed")
     known = {name: getattr(subject, name) for name in names}
     known["dataset"] = None if subject.dataset is None else str(subject.dataset)
     return json.loads(json.dumps({**known, "device": str(subject.policy.device), "plait": plait.__version__}))
 
 
-def answered(folder: Path, settings: dict[str, Any]) -> dict[str, Answer]:
+def answered(folder: Path, settings: dict[str, Any]) -> Answers:
     """What an earlier call with the same settings has found."""
     path = folder / NUMBERS
     found = read_json(path) if path.exists() else {}
@@ -76,8 +90,8 @@ def answered(folder: Path, settings: dict[str, Any]) -> dict[str, Answer]:
     return {name: Answer(**answer, parts=read(name)) for name, answer in found["answers"].items()}
 
 
-def document(settings: dict[str, Any], answers: dict[str, Answer], missing: Sequence[str] = ()) -> str:
-    """The page. ``missing``: questions that were asked and have no answer yet."""
+def document(settings: dict[str, Any], answers: Answers, missing: Sequence[str] = (), more: Sequence[str] = ()) -> str:
+    """The page. ``missing``: questions that were asked and have no answer yet; ``more``: sections that follow."""
     ordered = {name: answers[name] for name in QUESTIONS if name in answers}
     worst = next((answer for answer in ordered.values() if answer.tone == "bad"), next(iter(ordered.values())))
     entries = [page.Entry(answer.question, answer.verdict, answer.tone, name) for name, answer in ordered.items()]
@@ -87,7 +101,7 @@ def document(settings: dict[str, Any], answers: dict[str, Answer], missing: Sequ
         for name, answer in ordered.items()
     ]
     headline = f"{worst.verdict.split('. ')[0].removesuffix('.')}."
-    return page.page("plait diagnose", headline, _lead(settings), [page.contents(entries), *sections])
+    return page.page("plait diagnose", headline, _lead(settings), [page.contents(entries), *sections, *more])
 
 
 def _lead(settings: dict[str, Any]) -> str:
@@ -98,7 +112,9 @@ def _lead(settings: dict[str, Any]) -> str:
     )
 
 
-def _write(folder: Path, settings: dict[str, Any], answers: dict[str, Answer], missing: list[str]) -> None:
+def _write(
+    folder: Path, settings: dict[str, Any], answers: Answers, missing: Sequence[str], more: Sequence[str]
+) -> None:
     """The parts first: what ``diagnose.json`` names is there."""
     told = {}
     for name, answer in answers.items():
@@ -106,7 +122,7 @@ def _write(folder: Path, settings: dict[str, Any], answers: dict[str, Answer], m
         told[name] = {key: value for key, value in asdict(answer).items() if key != "parts"}
     numbers = {"settings": settings, "missing": missing, "answers": told}
     write_whole(folder / NUMBERS, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / PAGE, document(settings, answers, missing))
+    write_whole(folder / PAGE, document(settings, answers, missing, more))
 
 
 def _parts(folder: Path, name: str) -> Path:

@@ -7,8 +7,9 @@ moves, if it draws any, is taken off both.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plait.diagnose.bootstrap import ratio
@@ -32,19 +33,26 @@ class Response:
 
 
 def responses(
-    policy: Policy, before: Observation, after: dict[str, Observation], chance: Observation
+    policy: Policy,
+    before: Observation,
+    after: dict[str, Observation],
+    chance: Observation,
+    counted: dict[str, Bool[np.ndarray, " n"]] | None = None,
 ) -> dict[str, Response]:
     """Of each entry of ``after``, how much of the change from ``before`` to ``chance`` it makes, row by row.
 
     The change is that of the predicted chunk, in standard deviations of the training actions, all entries alike.
+    ``counted``: the rows that count for an entry; all of them when omitted.
     """
     own = _chunks(policy, before, 0)
     noise = _distance(own, _chunks(policy, before, 1))
     everything = _distance(own, _chunks(policy, chance, 2)) - noise
-    return {
-        name: _response(_distance(own, _chunks(policy, changed, 3)) - noise, everything)
-        for name, changed in after.items()
-    }
+    found = {}
+    for name, changed in after.items():
+        change = _distance(own, _chunks(policy, changed, 3)) - noise
+        rows = torch.ones(len(change), dtype=torch.bool) if counted is None else torch.as_tensor(counted[name])
+        found[name] = _response(change[rows], everything[rows])
+    return found
 
 
 def _response(change: Float[Tensor, " n"], everything: Float[Tensor, " n"]) -> Response:

@@ -70,6 +70,7 @@ def _success(subject: Subject, present: frozenset[str]) -> Float[Tensor, " n"]:
     else:
         few: dict[str, Any] = {"episodes": min(SCENES, subject.episodes)} if len(missing) > 1 else {}
         title = f"{len(present)} of {len(subject.policy.spec.modalities)} modalities"
-        result = subject.evaluate(title, alter=tuple(map(Removed, missing)), **few)
+        name = "-".join(["removed", *missing])
+        result = subject.evaluate(name, title, alter=tuple(map(Removed, missing)), **few)
     rows = result["per_episode"][: min(SCENES, subject.episodes)]
     return torch.tensor([float(row["success"]) for row in rows])

@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from plait.diagnose import page
+from plait.diagnose.subject import EVALUATIONS, Subject
 from plait.spec import CAMERA_PREFIX, INSTRUCTION, STATE, is_camera
 
 
@@ -34,13 +35,18 @@ def bar(total: dict[str, Any], key: str, label: str, note: str = "", tone: str =
     return page.Interval(label, total[key] or 0.0, low, high, f"{note}; {episodes}" if note else episodes, tone)
 
 
-def films(folder: Path, result: dict[str, Any]) -> list[page.Animation]:
-    """Every episode that was filmed; the still is its last picture."""
-    return [animation(folder, row) for row in result["per_episode"] if "video" in row]
+def films(subject: Subject, name: str, result: dict[str, Any]) -> list[str]:
+    """The gallery of an evaluation's films; none where no evaluation is kept."""
+    filmed = [row for row in result["per_episode"] if "video" in row]
+    if subject.folder is None or not filmed:
+        return []
+    folder = subject.folder / EVALUATIONS / name
+    text = "Below each picture: the numbers that the policy sends to the robot."
+    return [page.prose(text), page.gallery(_animation(folder, row) for row in filmed)]
 
 
-def animation(folder: Path, row: dict[str, Any]) -> page.Animation:
-    """An episode's film, below the folder of its ``eval.json``."""
+def _animation(folder: Path, row: dict[str, Any]) -> page.Animation:
+    """An episode's film, below the folder of its ``eval.json``; the still is its last picture."""
     path, still = folder / row["video"], io.BytesIO()
     with Image.open(path) as image:
         image.seek(getattr(image, "n_frames", 1) - 1)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from plait.evaluate.pool import Workers
 from plait.evaluate.rollout import evaluate
 from plait.policy import Policy
 
-FILMS = 4  # half of them failures, if there are so many
+FILMS, EVALUATIONS = 4, "eval"  # half of the films are failures, if there are so many
 Tone = Literal["good", "bad", "plain"]
 
 
@@ -25,6 +26,7 @@ class Answer:
         tone: whether that is good or bad news; plain where it is neither.
         numbers: all of them, as JSON can hold them.
         parts: what stands under the verdict: HTML from ``page``'s functions.
+        seconds: that it took to find.
     """
 
     question: str
@@ -32,6 +34,7 @@ class Answer:
     tone: Tone
     numbers: dict[str, Any]
     parts: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,12 @@ class Subject:
         checkpoint: the checkpoint's fingerprint.
         run: the folder of its training, whose log is read; None where there is none.
         episodes: of each evaluation.
+        contrast: episodes of those that others are held against: no words, shuffled, paraphrased, unseen combinations;
+            as many as of the others when None.
         seed: chooses the scenes.
         workers: processes that simulate; one per processor when None.
         dataset: what it was trained on, for the question whether the data is the cause; None: not examined.
-        folder: where the evaluation of the scenes as they are is kept, with its films; None: nowhere, unfilmed.
+        folder: of the report, which keeps every evaluation in ``eval/<name>``, with films; None: nowhere, unfilmed.
     """
 
     policy: Policy
@@ -56,28 +61,46 @@ class Subject:
     checkpoint: str | None = None
     run: Path | None = None
     episodes: int = 100
+    contrast: int | None = None
     seed: int = 0
-    workers: int | None = None
+    workers: Workers | int | None = None
     dataset: Path | None = None
     folder: Path | None = None
     _done: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def normal(self) -> dict[str, Any]:
         """``eval.json`` of the subject's scenes as they are."""
-        filmed = {"out": self.folder, "videos": FILMS, "video_format": "webp"} if self.folder else {}
-        return self.evaluate("new scenes", **filmed)
+        return self.evaluate("normal", "new scenes", videos=FILMS)
 
-    def evaluate(self, title: str, env_args: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    def evaluate(
+        self,
+        name: str,
+        title: str = "",
+        env_args: dict[str, Any] | None = None,
+        *,
+        contrast: bool = False,
+        videos: int = 0,
+        **changes: Any,
+    ) -> dict[str, Any]:
         """``eval.json`` of the subject's scenes with some arguments of ``evaluate`` changed; each is run once.
+
+        Args:
+            name: of its folder; ``title``: of its progress bar.
+            env_args: beside the subject's, or in their place.
+            contrast: as many episodes as the subject has for contrast.
+            videos: films, where evaluations are kept.
 
         Raises:
             KeyboardInterrupt: interrupted before all episodes were finished.
         """
-        key = json.dumps([env_args, changes], sort_keys=True, default=repr)
+        episodes = self.contrast if contrast and self.contrast else self.episodes
+        asked = {"episodes": episodes, "env_args": self.env_args | (env_args or {}), **changes}
+        key = json.dumps(asked, sort_keys=True, default=repr)
         if key not in self._done:
-            given = {"episodes": self.episodes, "seed": self.seed, "workers": self.workers, **changes}
-            arguments = self.env_args | (env_args or {})
-            found = evaluate(self.policy, self.env, arguments, checkpoint=self.checkpoint, title=title, **given)
+            given = {"seed": self.seed, "workers": self.workers, "checkpoint": self.checkpoint, "title": title or name}
+            if self.folder is not None:
+                given |= {"out": self.folder / EVALUATIONS / name, "videos": videos, "video_format": "webp"}
+            found = evaluate(self.policy, self.env, **asked, **given)
             if found["partial"] or found["unfilmed"]:
                 raise KeyboardInterrupt
             self._done[key] = found

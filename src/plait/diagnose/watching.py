@@ -1,5 +1,6 @@
 """A rollout as a film: what each camera shows, and where the policy looked when it last predicted."""
 
+from bisect import bisect
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from plait.types import Inputs, Observation
 ACROSS = 5  # tiles beside each other
 NARROW, WIDE = 104, 208  # of a tile, in pixels: where there are many words, and where there is one map
 Picture = NDArray[np.uint8]
+Raw = dict[str, NDArray]  # as the environment gives it
 Tiles = dict[str, list[tuple[str, Picture]]]  # camera -> title and picture of each tile
 
 
@@ -37,27 +39,24 @@ def watch(policy: Policy, scenes: Scenes, episode: int) -> Film:
     """Let the policy act in one of the scenes. On the left stands each camera's picture at that step. The maps beside
     it, one for each word, lie over the picture that they were computed from, and stay until the next prediction.
     """
-    controller = Controller(policy)
-    shots: list[tuple[dict[str, Picture], Tiles]] = []
-    maps: Tiles = {}
+    controller, shots = Controller(policy), list[Raw]()
+    looks: list[int] = []  # the steps at which it predicts
     with closing(scenes.make()) as env:
         observation, info = scenes.reset(env, episode)
-        instruction, ended, looks = str(info.get("task", "")), False, 0
-        success = bool(info.get("is_success"))
+        instruction, ended, success = str(info.get("task", "")), False, bool(info.get("is_success"))
         while not ended:
-            seen = _observation(observation, instruction)
-            maps = _maps(policy, policy.prepare(seen), seen)
-            for action in controller.plan(seen, np.array([looks == 0]))[0]:
-                shots.append((_pictures(observation), maps))
+            looks.append(len(shots))
+            for action in controller.plan(_together([observation], instruction), np.array([len(looks) == 1]))[0]:
+                shots.append(observation)
                 observation, _, terminated, truncated, info = env.step(action)
                 success, ended = success or bool(info.get("is_success")), bool(terminated or truncated)
                 if ended:
                     break
-            looks += 1
-        shots.append((_pictures(observation), maps))
-    last = len(shots) - 1
-    frames = [_frame(instruction, *shot, (step, last), success) for step, shot in enumerate(shots)]
-    return Film(instruction, frames, success)
+        shots.append(observation)
+    tiles, last = _tiles(policy, _together([shots[step] for step in looks], instruction)), len(shots) - 1
+    shown = [tiles[bisect(looks, step) - 1] for step in range(len(shots))]
+    pairs = enumerate(zip(map(_pictures, shots), shown, strict=True))
+    return Film(instruction, [_frame(instruction, *shot, (step, last), success) for step, shot in pairs], success)
 
 
 def titles(found: Heatmaps, policy: Policy, inputs: Inputs) -> list[str]:
@@ -68,23 +67,29 @@ def titles(found: Heatmaps, policy: Policy, inputs: Inputs) -> list[str]:
     return [legible(policy.tokenizer.backend.id_to_token(number) or "") for number in numbers] or ["(no words)"]
 
 
-def _observation(observation: dict[str, NDArray], instruction: str) -> Observation:
-    images = {camera: picture[None] for camera, picture in _pictures(observation).items()}
-    return Observation(images, observation[STATE][None] if STATE in observation else None, [instruction])
+def _together(moments: Sequence[Raw], instruction: str) -> Observation:
+    images = {camera: np.stack([_pictures(raw)[camera] for raw in moments]) for camera in _pictures(moments[0])}
+    state = np.stack([raw[STATE] for raw in moments]) if STATE in moments[0] else None
+    return Observation(images, state, [instruction] * len(moments))
 
 
-def _pictures(observation: dict[str, NDArray]) -> dict[str, Picture]:
+def _pictures(observation: Raw) -> dict[str, Picture]:
     return {k.removeprefix(IMAGE_PREFIX): picture for k, picture in observation.items() if k.startswith(IMAGE_PREFIX)}
 
 
-def _maps(policy: Policy, inputs: Inputs, seen: Observation) -> Tiles:
+def _tiles(policy: Policy, seen: Observation) -> list[Tiles]:
+    """Of each moment of an episode, all in one go: one by one they take several times as long."""
+    inputs = policy.prepare(seen)
     found = heatmaps(policy, inputs)
     names = titles(found, policy, inputs)
     side = WIDE if len(names) == 1 else NARROW
-    return {
-        camera: list(zip(names, overlaid(seen.images[camera][0], maps[0, : len(names)], side), strict=True))
-        for camera, maps in found.maps.items()
-    }
+    return [
+        {
+            camera: list(zip(names, overlaid(seen.images[camera][row], maps[row, : len(names)], side), strict=True))
+            for camera, maps in found.maps.items()
+        }
+        for row in range(len(seen))
+    ]
 
 
 def _frame(

@@ -27,12 +27,11 @@ def ask(subject: Subject) -> Answer:
     numbers = {"aggregated": total, "failures": ends, "protocol": result["protocol"]}
     numbers |= {name: result[name] for name in ("per_task", *GROUPS)}
     if result["protocol"]["env_args"].get("combinations", "unseen") != "unseen":
-        unseen = subject.evaluate("unseen combinations", {"combinations": "unseen"})
+        env_args = {"combinations": "unseen"}
+        unseen = subject.evaluate("unseen", "unseen combinations", env_args, contrast=True)
         numbers["unseen_combinations"] = unseen["aggregated"]
     parts = [page.intervals("Share of scenes; the thin line is the 95 % interval", _bars(numbers))]
-    if subject.folder is not None and (shown := films(subject.folder, result)):
-        parts.append(page.gallery(shown))
-    parts += _ends(ends)
+    parts += [*films(subject, "normal", result), *_ends(ends)]
     if len(result["per_task"]) > 1:
         parts.append(_tasks(result["per_task"]))
     return Answer(QUESTION, verdict(total, ends), tone(total), numbers, tuple(parts))

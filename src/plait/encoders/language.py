@@ -62,8 +62,8 @@ Language = LstmConfig | TextTransformerConfig | HuggingFaceConfig
 class LstmEncoder(nn.Module):
     """Sentences are padded on the right and the LSTM reads left to right, so padding cannot reach a word.
 
-    That needs no packing: shapes stay fixed, and the encoder compiles and exports. The norm matters: an untrained LSTM's
-    outputs have a seventh of image features' size, and a policy then finds out late what the words are for.
+    That needs no packing: shapes stay fixed, and the encoder compiles and exports. The norm matters: an untrained
+    LSTM's outputs have a seventh of image features' size, and a policy then finds out late what words are for.
     """
 
     def __init__(self, vocabulary: int, length: int, width: int = 64, layers: int = 1):

@@ -26,6 +26,12 @@ class Layout:
         """The room that an array takes: whole lines of the processor's cache, so that every array begins with one."""
         return -(-prod(self.shapes[name]) * self.dtype(name).itemsize // 64) * 64
 
+    def fit(self, descriptor: int) -> None:
+        """Make the open file large enough for all arrays."""
+        size = sum(map(self.room, self.shapes))
+        if os.fstat(descriptor).st_size < size:  # never smaller: others may look at what is there
+            os.ftruncate(descriptor, size)
+
 
 def layout_of(env: gymnasium.Env, slots: int, execute: int) -> Layout:
     """What ``env`` observes (``observation.*``), and ``action`` ``[slots, execute, a]``.
@@ -37,16 +43,14 @@ def layout_of(env: gymnasium.Env, slots: int, execute: int) -> Layout:
     return Layout({name: (slots, *shape) for name, shape in shapes.items()})
 
 
-def allocate(layout: Layout) -> BinaryIO:
-    """An open file of the right size, which vanishes when the last process has closed it."""
+def allocate() -> BinaryIO:
+    """An open, empty file, which vanishes when the last process has closed it."""
     linux = hasattr(os, "memfd_create")
-    file = open(os.memfd_create("plait"), "w+b") if linux else tempfile.TemporaryFile()  # noqa: SIM115
-    file.truncate(sum(map(layout.room, layout.shapes)))
-    return file
+    return open(os.memfd_create("plait"), "w+b") if linux else tempfile.TemporaryFile()
 
 
 def attach(descriptor: int, layout: Layout) -> dict[str, np.ndarray]:
-    """Name -> array over the memory of the open file; the file may be closed afterwards."""
+    """Name -> array over the memory of the open file, which is large enough; it may be closed afterwards."""
     memory, start, arrays = mmap.mmap(descriptor, 0), 0, {}
     for name, shape in layout.shapes.items():
         arrays[name] = np.frombuffer(memory, layout.dtype(name), prod(shape), start).reshape(shape)

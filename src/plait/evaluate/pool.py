@@ -3,19 +3,23 @@
 There are n *slots*, each an environment of its own. Slot s runs the episodes s, s + n, s + 2n, ..., whatever worker
 holds it, so the number of workers changes nothing but the speed. Pictures, states and actions travel through shared
 memory; instructions and outcomes as short JSON messages.
+
+Workers outlive a pool: several evaluations in a row share them, each with environments of its own.
 """
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from plait.config import to_dict
+from plait.config import refuse_small, to_dict
 from plait.data.keys import ACTION, IMAGE_PREFIX, STATE
-from plait.evaluate.memory import allocate, attach, layout_of
-from plait.evaluate.worker import Scenes
+from plait.evaluate.memory import Layout, allocate, attach, layout_of
+from plait.evaluate.worker import STEP, Scenes
 from plait.processes import Gone, Worker, processors, stop
 from plait.types import Observation
 
@@ -43,51 +47,101 @@ class Episode:
         return {**asked, "success": self.success, "steps": len(self.actions), **self.facts}
 
 
+class Workers:
+    """The processes that simulate. They start when they are first needed, which takes a second or more, and stay until
+    the context manager is left.
+
+    Args:
+        count: how many at most; the number of processors by default.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        refuse_small(workers=(count, 1))
+        self.count = processors() if count is None else count
+        self._memory, self._started, self._answered = allocate(), list[Worker](), True
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._memory.close()
+
+    def share(self, layout: Layout) -> tuple[dict[str, np.ndarray], int]:
+        """The arrays of ``layout`` in the memory that all workers see, which others had before, and its descriptor."""
+        descriptor = self._memory.fileno()
+        layout.fit(descriptor)
+        return attach(descriptor, layout), descriptor
+
+    def ask(self, messages: Sequence[bytes], doing: Sequence[str]) -> list[Any]:
+        """Send the workers a message each: their answers. ``doing``: what is said of one that dies over it.
+
+        Raises:
+            RuntimeError, OSError, ValueError: what went wrong there. The next call has new workers then.
+        """
+        if not self._answered:
+            self._stop()
+        for w in range(len(self._started), len(messages)):
+            inherited = [self._memory.fileno()]
+            self._started.append(Worker(f"evaluation worker {w}", "plait.evaluate.worker:work", inherited))
+        asked, self._answered = self._started[: len(messages)], False
+        for worker, message in zip(asked, messages, strict=True):
+            worker.send(message)
+        answers = [self._answer(worker, what) for worker, what in zip(asked, doing, strict=True)]
+        self._answered = True
+        return answers
+
+    def _answer(self, worker: Worker, doing: str) -> Any:
+        try:
+            return json.loads(worker.receive())
+        except Gone:
+            raise RuntimeError(worker.obituary(doing)) from None
+
+    def _stop(self) -> None:
+        stop(self._started)
+        self._started, self._answered = [], True
+
+
+@contextmanager
+def employed(workers: Workers | int | None) -> Iterator[Workers]:
+    """Workers that there are already, or so many of one's own, which end with the block."""
+    if isinstance(workers, Workers):
+        yield workers
+        return
+    with Workers(workers) as own:
+        yield own
+
+
 class Pool:
-    """The slots, seen from the main process. A context manager: leaving it ends the workers.
+    """The slots, seen from the main process. One at a time has the workers.
 
     Args:
         env: one environment like those that the workers make; its spaces say what is shared.
         slots: environments that are stepped together, the policy's batch.
         execute: actions per ``step``.
-        workers: processes; the number of processors by default.
 
     Attributes:
         observation: of every slot, in order; its arrays are views, which the next ``step`` overwrites.
         index: the episode that each slot runs or ran last.
         fresh: bool ``[n]``, True where an episode has just begun.
         running: bool ``[n]``, False where a slot has no episode left (what it observed last stays there).
+
+    Raises:
+        ValueError: the environment's spaces are not LeRobot's, or its arguments fit into no message.
+        RuntimeError, OSError: as ``step``.
     """
 
-    def __init__(self, scenes: Scenes, env: gymnasium.Env, slots: int, execute: int, workers: int | None = None):
-        self.scenes, self.slots = scenes, slots
+    def __init__(self, scenes: Scenes, env: gymnasium.Env, slots: int, execute: int, workers: Workers) -> None:
+        self.scenes, self.slots, self.workers = scenes, slots, workers
         self._instruction = [""] * slots
         self._actions: list[list[np.ndarray]] = [[] for _ in range(slots)]
         self.index = [-1] * slots
         self.fresh, self.running = np.zeros(slots, bool), np.zeros(slots, bool)
-        self._share = min(processors() if workers is None else workers, slots)  # worker w holds slots w, w + share, ...
+        self._share = min(workers.count, slots)  # worker w holds slots w, w + share, ...
         layout = layout_of(env, slots, execute)
-        with allocate(layout) as memory:
-            told = {"scenes": to_dict(scenes), "layout": to_dict(layout), "descriptor": memory.fileno()}
-            self._arrays = attach(memory.fileno(), layout)
-            messages = [_encode(told | {"slots": list(self._held(w))}) for w in range(self._share)]
-            self._workers = [
-                Worker(f"evaluation worker {w}", "plait.evaluate.worker:work", [memory.fileno()])
-                for w in range(self._share)
-            ]
-        for worker, message in zip(self._workers, messages, strict=True):
-            worker.send(message)
-
-    def __enter__(self) -> "Pool":
-        try:
-            self._receive()
-        except BaseException:
-            stop(self._workers)
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        stop(self._workers)
+        self._arrays, descriptor = workers.share(layout)
+        told = {"scenes": to_dict(scenes), "layout": to_dict(layout), "descriptor": descriptor}
+        self._ask([_encode(told | {"slots": list(self._held(w))}) for w in range(self._share)])
 
     @property
     def observation(self) -> Observation:
@@ -106,25 +160,22 @@ class Pool:
         for slot in np.flatnonzero(self.running):
             self._actions[slot].append(np.array(actions[slot], np.float32))
         self.fresh[:] = False
-        for worker in self._workers:
-            worker.send(b"step")
-        return self._receive()
+        return self._ask([STEP] * self._share)
 
     def _held(self, worker: int) -> range:
         return range(worker, self.slots, self._share)
 
-    def _receive(self) -> list[Episode]:
+    def _ask(self, messages: list[bytes]) -> list[Episode]:
         ended = []
-        for w, worker in enumerate(self._workers):
-            try:
-                message = json.loads(worker.receive())
-            except Gone:
-                running = [self.index[slot] for slot in self._held(w) if self.running[slot]]
-                raise RuntimeError(worker.obituary(f" while it ran the episodes {running}")) from None
-            ended += [self._end(**event) for event in message["ended"]]
-            for event in message["begun"]:
+        for answer in self.workers.ask(messages, [self._doing(w) for w in range(self._share)]):
+            ended += [self._end(**event) for event in answer["ended"]]
+            for event in answer["begun"]:
                 self._begin(**event)
         return ended
+
+    def _doing(self, worker: int) -> str:
+        running = [self.index[slot] for slot in self._held(worker) if self.running[slot]]
+        return f" while it ran the episodes {running}" if running else ""
 
     def _end(self, slot: int, steps: int, success: bool, facts: dict[str, str]) -> Episode:
         index, actions = self.index[slot], np.concatenate(self._actions[slot])[:steps]

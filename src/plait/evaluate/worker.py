@@ -15,6 +15,7 @@ from plait.data.keys import ACTION
 from plait.evaluate.memory import Layout, attach
 from plait.processes import Channel
 
+STEP = b"step"
 FACTS = (  # of ``info``, if there
     *("family", "split", "target", "first_named", "touched", "lifted", "moved", "phase"),
     *("task_name", "tier"),
@@ -108,21 +109,32 @@ class Slot:
 
 
 def work(channel: Channel) -> None:
-    """Told the scenes and its slots, make their environments; then step them whenever a message comes."""
-    told = json.loads(channel.receive())
-    arrays = attach(told["descriptor"], from_dict(Layout, told["layout"]))
-    scenes, ended = from_dict(Scenes, told["scenes"]), []
+    """Told scenes and its slots, make their environments in place of earlier ones; told to step, step them."""
     slots: list[Slot] = []
     try:
-        slots += (_slot(scenes, slot, arrays) for slot in told["slots"])
         while True:
+            message, ended = channel.receive(), []
+            if message == STEP:
+                ended = [event for slot in slots if (event := slot.step())]
+            else:
+                _close(slots)
+                slots += _slots(json.loads(message))
             begun = [event for slot in slots if (event := slot.begin())]
             channel.send(json.dumps({"ended": ended, "begun": begun}).encode())
-            channel.receive()
-            ended = [event for slot in slots if (event := slot.step())]
     finally:
-        for slot in slots:
-            slot.env.close()
+        _close(slots)
+
+
+def _close(slots: list[Slot]) -> None:
+    while slots:
+        slots.pop().env.close()
+
+
+def _slots(told: dict[str, Any]) -> Iterator[Slot]:
+    """Made one by one, so that those before one that fails are closed."""
+    arrays, scenes = attach(told["descriptor"], from_dict(Layout, told["layout"])), from_dict(Scenes, told["scenes"])
+    for slot in told["slots"]:
+        yield _slot(scenes, slot, arrays)
 
 
 def _slot(scenes: Scenes, slot: int, arrays: dict[str, np.ndarray]) -> Slot:

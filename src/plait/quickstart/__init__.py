@@ -1,1 +1,1 @@
-"""``plait quickstart``: the whole way in one command. ``chain.py`` does it, ``report.py`` tells about it."""
+"""``plait quickstart``: the whole way in one command. ``chain.py`` does it, ``report.py`` tells how it went."""

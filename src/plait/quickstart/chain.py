@@ -1,10 +1,10 @@
-"""``plait quickstart``: record, train and evaluate the built-in task on this machine, and leave one page about it.
+"""``plait quickstart``: record the built-in task, train a policy and diagnose it on this machine, and leave one page.
 
 quickstart/dataset/          demonstrations, a LeRobotDataset
 quickstart/run/              the training run, with its checkpoints
-quickstart/eval/<name>/      eval.json and moving pictures of each evaluation
+quickstart/report.html       the short form of the diagnosis, and how the policy came about; beside it the diagnosis's
+                             diagnose.json, parts/ and eval/ (see plait.diagnose.report)
 quickstart/example/          pictures of one scene, to ask the policy about
-quickstart/report.html       the page
 quickstart/quickstart.json   which phases are done, with what settings, and how long they took
 """
 
@@ -12,24 +12,22 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 import plait
 from plait import checkpoint, envs
 from plait.config import differences, refuse_other, refuse_small
+from plait.diagnose.report import FAST, PAGE, report
+from plait.diagnose.subject import Subject
 from plait.evaluate.protocol import evaluation_seed
-from plait.evaluate.rollout import evaluate
 from plait.files import locked, read_json, write_whole
 from plait.nn.device import pick_device
 from plait.processes import processors
-from plait.quickstart.report import duration, write_page
+from plait.quickstart.report import duration, sections
 from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
 from plait.train.policy import train
@@ -39,45 +37,26 @@ RECIPE, NOTES = "tabletop-pick", "quickstart.json"
 FEWEST = 10  # demonstrations; fewer do not fill one batch
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One of the evaluations: how it is called, what is asked of the environment, how many episodes are filmed."""
-
-    title: str
-    instructions: str = "normal"
-    env_args: dict[str, Any] = field(default_factory=dict)
-    contrast: bool = False  # needs fewer scenes
-    videos: int = 0
-
-
-TRIALS = {
-    "normal": Trial("New scenes", videos=4),
-    "exchanged": Trial("Instruction exchanged", "exchanged", videos=2),
-    "absent": Trial("No instruction", "absent", contrast=True),
-    "unseen": Trial("Unseen combinations", env_args={"combinations": "unseen"}, contrast=True),
-}
-
-
 def quickstart(
     out: Path | str = "quickstart",
     *,
     episodes: int = 1500,
     steps: int | None = None,
     scenes: int = 200,
-    contrast: int = 100,
+    contrast: int = 50,
     seed: int = 0,
     workers: int | None = None,
     fresh: bool = False,
 ) -> Path:
-    """Do it all; a second call does only what is not done yet, and what other numbers of scenes demand anew.
+    """Do it all, and print each verdict; a second call does only what is not done yet, and the whole diagnosis when the
+    numbers of scenes are others.
 
     Args:
         out: folder for everything.
         episodes: demonstrations to record.
         steps: of training; the recipe's number when omitted.
-        scenes: of the evaluations with an instruction.
-        contrast: scenes of the two evaluations for contrast (no instruction; unseen combinations).
-        seed: of the demonstrations, the training and the evaluations.
+        scenes, contrast: episodes of each evaluation, and of those for contrast (see ``Subject``).
+        seed: of the demonstrations, the training and the scenes.
         workers: processes; the number of processors by default.
         fresh: delete what an earlier call left in ``out``, and start over.
 
@@ -90,7 +69,7 @@ def quickstart(
         KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
     """
     workers = processors() if workers is None else workers
-    refuse_small(episodes=(episodes, FEWEST), scenes=(scenes, 1), contrast=(contrast, 1))
+    refuse_small(episodes=(episodes, FEWEST), scenes=(scenes, 2), contrast=(contrast, 1))
     refuse_small(seed=(seed, 0), workers=(workers, 1))
     folder, recipe = Path(out), _recipe(steps, seed)
     made = {"episodes": episodes, "seed": seed, "plait": plait.__version__}
@@ -99,11 +78,18 @@ def quickstart(
         notes = _open(folder, {"record": made, "train": trained}, fresh)
         notes.phase("record", made, lambda: _record(folder, episodes, seed, workers))
         notes.phase("train", trained, lambda: _train(folder, recipe))
-        _evaluate_all(folder, notes, seed, scenes, contrast, workers)
-        results = {name: read_json(folder / "eval" / name / "eval.json") for name in TRIALS}
-        page = write_page(folder, notes.entries, results, _example(folder, seed))
-    _tell(results, notes, page)
-    return page
+        subject = Subject(
+            checkpoint.load(folder / "run").to(pick_device()),
+            ENV,
+            ENV_ARGS,
+            checkpoint=checkpoint.fingerprint(folder / "run"),
+            episodes=scenes,
+            contrast=contrast,
+            seed=seed,
+            workers=workers,
+        )
+        _diagnose(subject, folder, notes)
+    return folder / PAGE
 
 
 class Notes:
@@ -178,33 +164,13 @@ def _train(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return {"samples": recipe.train.steps * recipe.train.batch_size, "parameters": parameters}
 
 
-def _evaluate_all(folder: Path, notes: Notes, seed: int, scenes: int, contrast: int, workers: int) -> None:
-    for name, trial in TRIALS.items():
-        made = {"checkpoint": checkpoint.fingerprint(folder / "run"), "seed": seed}
-        made["episodes"] = contrast if trial.contrast else scenes
-        notes.phase(name, made, partial(_evaluate, folder, name, made, workers))
-
-
-def _evaluate(folder: Path, name: str, made: dict[str, Any], workers: int) -> dict[str, Any]:
-    trial, out = TRIALS[name], folder / "eval" / name
-    shutil.rmtree(out, ignore_errors=True)
-    result = evaluate(
-        checkpoint.load(folder / "run").to(pick_device()),
-        ENV,
-        ENV_ARGS | trial.env_args,
-        episodes=made["episodes"],
-        seed=made["seed"],
-        instructions=trial.instructions,
-        workers=workers,
-        videos=trial.videos,
-        video_format="webp",
-        out=out,
-        checkpoint=made["checkpoint"],
-        title=trial.title.lower(),
-    )
-    if result["partial"] or result["unfilmed"]:
-        raise KeyboardInterrupt(f"stopped while evaluating; what is finished is in {folder}")
-    return {"episodes": result["aggregated"]["n_episodes"]}
+def _diagnose(subject: Subject, folder: Path, notes: Notes) -> None:
+    """Print the verdicts as they are found; write the page, even if nothing has changed."""
+    example, seconds = _example(folder, subject.seed), notes.seconds
+    for _, answer in report(subject, folder, FAST, lambda found: sections(folder, notes.entries, found, example)):
+        print(f"{answer.question}  {answer.verdict}", flush=True)
+        seconds += answer.seconds
+    print(f"{duration(seconds)} in all. The page: {folder / PAGE}")
 
 
 def _example(folder: Path, seed: int) -> list[str]:
@@ -220,19 +186,3 @@ def _example(folder: Path, seed: int) -> list[str]:
         arguments += [f"--image {camera}={path}"]
     state = ",".join(f"{value:.4f}" for value in observation["observation.state"])
     return [*arguments, f"--state={state}", f'--instruction "{info["task"]}"']
-
-
-def _tell(results: dict[str, dict[str, Any]], notes: Notes, page: Path) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for heading in ("scenes", "success", "95 % interval", "lifts named", "named before"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, result in results.items():
-        total = result["aggregated"]
-        low, high = total["pc_success_ci95"]
-        shares = (f"{total[key]:.0f} %" for key in ("pc_named", "pc_first_named"))
-        row = (str(total["n_episodes"]), f"{total['pc_success']:.1f} %", f"{low:.0f} – {high:.0f} %", *shares)
-        table.add_row(TRIALS[name].title, *row)
-    console = Console()
-    console.print(table)
-    console.print(f"\n{duration(notes.seconds)} in all. The page: [bold]{page}[/bold]")
