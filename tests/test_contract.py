@@ -12,6 +12,8 @@ import torch
 
 from plait.checkpoint import load, save
 from plait.config import members
+from plait.fusion import Fusion, UnifiedConfig
+from plait.heads import DiscreteConfig
 from plait.policy import Policy
 from plait.types import Inputs, Tokens
 from policies import SINGLE, UNIONS, part, random_batch, random_observation, small_policy
@@ -25,9 +27,14 @@ def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     return {"+".join(names.values()): {field: part(field, name) for field, name in names.items()} for names in chosen}
 
 
-@pytest.fixture(scope="module", params=SINGLE, ids=str)
+TOKENS: dict[str, dict[str, Any]] = {  # the one form of a part that needs a neighbour of its own
+    "head=tokens": {"fusion": UnifiedConfig(actions=8), "head": DiscreteConfig(form="tokens")}
+}
+
+
+@pytest.fixture(scope="module", params=SINGLE | TOKENS, ids=str)
 def policy(request: pytest.FixtureRequest) -> Policy:
-    return small_policy(**SINGLE[request.param])
+    return small_policy(**(SINGLE | TOKENS)[request.param])
 
 
 def _with(inputs: Inputs, **changes: Any) -> Inputs:
@@ -47,6 +54,10 @@ def test_padding_changes_nothing_not_even_nan(policy: Policy) -> None:
     inputs = policy.prepare(random_observation())
     garbage = torch.where(inputs.word_mask, inputs.words, 3)
     torch.testing.assert_close(policy.predict(_with(inputs, words=garbage)), policy.predict(inputs))
+    used = inputs.word_mask.any(dim=0)
+    assert not used.all()
+    less = _with(inputs, words=inputs.words[:, used], word_mask=inputs.word_mask[:, used])
+    torch.testing.assert_close(policy.predict(less), policy.predict(inputs))
 
     groups = policy.encoder(inputs)
     poisoned = {n: Tokens(t.data.masked_fill(~t.mask[..., None], torch.nan), t.mask, t.grid) for n, t in groups.items()}
@@ -113,6 +124,12 @@ def test_saved_and_loaded_it_acts_the_same(policy: Policy, tmp_path: Any) -> Non
     inputs = policy.prepare(random_observation())
     assert torch.equal(loaded.predict(loaded.prepare(random_observation())), policy.predict(inputs))
     assert loaded.config == policy.config and loaded.spec == policy.spec
+
+
+@pytest.mark.parametrize("fusion", members(Fusion).values(), ids=members(Fusion))
+def test_a_fusion_of_nothing_is_refused_before_it_is_built(fusion: Any) -> None:
+    with pytest.raises(ValueError, match=r"\.width: 0 is too small; at least 1"):
+        fusion(width=0)
 
 
 def test_every_part_compiles_in_one_graph_and_exports() -> None:

@@ -56,6 +56,14 @@ def refuse_small(**numbers: tuple[float | None, float]) -> None:
             raise ValueError(f"{name}: {value} is too small; at least {least}")
 
 
+def refuse_empty(config: Any, *may_be_zero: str) -> None:
+    """Raise a ValueError for the first whole number of a part's config that is below 1, or below 0 if it is named."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if type(value) is int:
+            refuse_small(**{f"{part_name(type(config))}.{field.name}": (value, 0 if field.name in may_be_zero else 1)})
+
+
 def part_name(cls: type) -> str:
     """``CrossAttentionConfig`` -> ``cross_attention``: the one word that names a part everywhere."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()

@@ -24,7 +24,7 @@ class Recipe:
 def tabletop_pick() -> Recipe:
     """The quickstart's: pick on the built-in tabletop, 64 pixels, minutes on two processor cores."""
     return Recipe(
-        PolicyConfig(image_size=64, vision=PatchConfig(width=40), fusion=FilmConfig(stages=(40,))),
+        PolicyConfig(image_size=64, execute=2, vision=PatchConfig(width=40), fusion=FilmConfig(stages=(40,))),
         TrainConfig(
             steps=1_000,
             batch_size=128,

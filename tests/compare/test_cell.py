@@ -26,6 +26,10 @@ def test_names_are_checked_before_anything_is_done() -> None:
         grid(SETUP, ["flim"], [200], 1)
     with pytest.raises(ValueError, match="at least 1 of each"):
         grid(SETUP, ["film"], [0], 1)
+    with pytest.raises(ValueError, match="learning rate 0: give a number above 0, such as 3e-3"):
+        Setup("tabletop", learning_rates={"late": 0})
+    with pytest.raises(ValueError, match="episodes: 0 is too small; at least 1"):
+        Setup("tabletop", episodes=0)
 
 
 def test_a_rate_is_searched_once_for_each_fusion_that_has_none() -> None:

@@ -133,3 +133,10 @@ def test_what_is_wrong_is_told(
     assert main(["compare", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_cell_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "film-9-seed0.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"film-9-seed0\.json: no finished cell of a comparison; delete it"):
+        Bench(tmp_path, SETUP).known()

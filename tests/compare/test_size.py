@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -36,3 +36,15 @@ def test_the_reference_stays_as_it_is() -> None:
 def test_a_size_that_is_out_of_reach_is_told() -> None:
     reference = PolicyConfig(fusion=EarlyConfig(stages=(4,), cells=1, width=8))
     assert not equalised(reference, UnifiedConfig, SPEC, TOKENIZER).equal
+
+
+def test_a_fusion_without_a_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="Narrow has no field width, by which sizes are made equal; give it one"):
+        equalised(PolicyConfig(), Narrow, SPEC, TOKENIZER)
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A config as docs/add-a-part.md allows it."""
+
+    dim: int = 8

@@ -66,7 +66,7 @@ class Bench:
 
     def known(self) -> list[Cell]:
         """All finished cells of the folder, those of earlier calls and of searches too."""
-        return [from_dict(Cell, read_json(path)["cell"]) for path in sorted((self.folder / "cells").glob("*.json"))]
+        return [_cell(path) for path in sorted((self.folder / "cells").glob("*.json"))]
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train and evaluate the cell, go on where it was interrupted, and write what it has found.
@@ -167,6 +167,13 @@ class Bench:
         env = envs.make(self.setup.env, **self.setup.env_args)
         env.close()
         return set(inspect.signature(type(env.unwrapped)).parameters)
+
+
+def _cell(path: Path) -> Cell:
+    found = read_json(path)
+    if "cell" not in found:
+        raise ValueError(f"{path}: no finished cell of a comparison; delete it, and the same command does it again")
+    return from_dict(Cell, found["cell"])
 
 
 def _recipe(setup: Setup) -> Recipe:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from plait.config import members, part_name, unknown
+from plait.config import members, part_name, refuse_small, unknown
 from plait.fusion import Fusion
 from plait.recipes import RECIPES
 
@@ -42,8 +42,9 @@ class Setup:
         for name in self.learning_rates:
             refuse_unknown(name)
         for rate in (*self.learning_rates.values(), *self.rates):
-            if not rate > 0:
-                raise ValueError(f"learning rate {rate}: it must be above 0")
+            if not isinstance(rate, int | float) or not rate > 0:
+                raise ValueError(f"learning rate {rate!r}: give a number above 0, such as 3e-3")
+        refuse_small(steps=(self.steps, 1), batch_size=(self.batch_size, 1), episodes=(self.episodes, 1))
 
     @property
     def reference(self) -> str:

@@ -16,6 +16,7 @@ from plait.compare.report import Line, pooled, write_markdown
 from plait.data.cache import Images
 from plait.diagnose.cost import Cost
 from plait.evaluate.protocol import versions
+from plait.files import read_json
 from plait.nn.device import hardware
 from plait.processes import processors
 from plait.progress import Bar
@@ -113,7 +114,7 @@ def _run(bench: Bench, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, dic
 def _costs(bench: Bench, fusions: list[str]) -> dict[str, Cost]:
     """Measured when nothing else runs, once for each folder."""
     path = bench.folder / "costs.json"
-    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    known = read_json(path) if path.exists() else {}
     known |= {name: asdict(bench.cost(name)) for name in fusions if name not in known}
     path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return {name: Cost(**known[name]) for name in fusions}

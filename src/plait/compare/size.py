@@ -1,6 +1,6 @@
 """Equal size: the width of a fusion at which the whole policy has as many parameters as the reference."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -38,12 +38,18 @@ def equalised(reference: PolicyConfig, fusion: type, spec: Spec, tokenizer: Toke
     Args:
         fusion: config class; the reference's own is left as it is.
         spec, tokenizer: of the data; what is seen, moved and said takes parameters too.
+
+    Raises:
+        ValueError: the fusion's config has no ``width``.
     """
     language, tokenizer = reference.language.resolve(tokenizer)
     reference = replace(reference, language=language)
     target = _count(reference, spec, tokenizer)
     if isinstance(reference.fusion, fusion):
         return Sized(reference, target, 0.0)
+
+    if "width" not in {field.name for field in fields(fusion)}:
+        raise ValueError(f"{fusion.__name__} has no field width, by which sizes are made equal; give it one")
 
     def at(width: int) -> tuple[PolicyConfig, int]:
         part: Fusion = fusion(width=width)

@@ -90,7 +90,7 @@ class TextTransformer(nn.Module):
         self.shape = Shape(length, width)
 
     def forward(self, words: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Tokens:
-        x = self.embedding(words) + self.position
+        x = self.embedding(words) + self.position[: words.shape[1]]
         for layer in self.layers:
             x = layer(x, mask)
         return Tokens(self.norm(x), mask)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from plait.config import refuse_empty
 from plait.fusion.early import EarlyConfig
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
@@ -30,6 +31,9 @@ class AdaptiveConfig:
     readout: ReadoutName = "flatten"
     cells: int = 8
     width: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "depth")
 
     def build(self, groups: dict[str, Shape]) -> "Adaptive":
         joined = EarlyConfig(self.stages, self.depth, self.readout, self.cells, self.width).build(groups)

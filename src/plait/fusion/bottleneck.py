@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from plait.config import refuse_empty
 from plait.nn.pooling import masked_mean
 from plait.nn.resampler import Resampler
 from plait.nn.sequence import GroupEmbedding
@@ -30,6 +31,9 @@ class BottleneckConfig:
     heads: int = 4
     looks: int = 2
     layers: int = 1
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "layers")
 
     def build(self, groups: dict[str, Shape]) -> "Bottleneck":
         return Bottleneck(groups, **vars(self))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_empty
 from plait.nn.attention import Attention
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
@@ -29,6 +30,9 @@ class CrossAttentionConfig:
     layers: int = 2
     readout: ReadoutName = "flatten"
     width: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_empty(self)
 
     def build(self, groups: dict[str, Shape]) -> "CrossAttention":
         return CrossAttention(groups, **vars(self))

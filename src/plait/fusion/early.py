@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plait.config import refuse_empty
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
 from plait.nn.tower import Tower
@@ -30,6 +31,9 @@ class EarlyConfig:
     readout: ReadoutName = "flatten"
     cells: int = 8
     width: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "depth")
 
     def build(self, groups: dict[str, Shape]) -> "Early":
         return Early(groups, **vars(self))

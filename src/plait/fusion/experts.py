@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plait.config import refuse_empty
 from plait.nn.attention import Attention
 from plait.nn.experts import ExpertMlps, Router, balance_loss
 from plait.nn.pooling import masked_mean
@@ -41,6 +42,9 @@ class ExpertsConfig:
     stride: int = 2
     readout: ReadoutName = "flatten"
     width: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_empty(self)
 
     def build(self, groups: dict[str, Shape]) -> "Experts":
         return Experts(groups, **vars(self))

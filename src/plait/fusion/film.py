@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.config import unknown
+from plait.config import refuse_empty, unknown
 from plait.nn.film import FiLM
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
@@ -35,6 +35,9 @@ class FilmConfig:
     readout: ReadoutName = "flatten"
     cells: int = 8
     width: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "depth")
 
     def build(self, groups: dict[str, Shape]) -> "Film":
         return Film(groups, **vars(self))

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_empty
 from plait.fusion.cross_attention import CrossAttentionConfig
 from plait.fusion.early import EarlyConfig, EarlyFusion
 from plait.nn.pooling import masked_mean
@@ -36,6 +37,9 @@ class HierarchicalConfig:
     heads: int = 8
     layers: int = 3
     width: int = 96
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "depth")
 
     def build(self, groups: dict[str, Shape]) -> "Hierarchical":
         low = EarlyConfig(self.stages, self.depth, self.readout, width=self.width)

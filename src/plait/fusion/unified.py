@@ -7,6 +7,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plait.config import refuse_empty
 from plait.nn.embedding import Mark
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
@@ -40,6 +41,9 @@ class UnifiedConfig:
     readout: ReadoutName = "flatten"
     cells: int = 8
     width: int = 256
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "actions")
 
     def build(self, groups: dict[str, Shape]) -> "Unified":
         return Unified(groups, **vars(self))
