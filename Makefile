@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: quickstart test lint docs clean
+.PHONY: quickstart test lint docs fuzz clean
 
 quickstart: $(STAMP)  ## record, train and evaluate the tabletop task; leaves quickstart/report.html
 	$(BIN)/plait quickstart
@@ -23,10 +23,14 @@ docs: $(STAMP)  ## README.md's table of parts; then the links, commands and exam
 	$(BIN)/python examples/readme_parts.py
 	$(BIN)/pytest tests/test_docs.py
 
+fuzz: $(STAMP)  ## a million hostile messages at the codec, a hundred thousand at a server that works meanwhile
+	$(BIN)/python benchmarks/fuzz.py
+
 clean:  ## forget the installation; recordings and runs stay
 	rm -rf .venv
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps openpi-client==0.1.2  # it asks for numpy 1
 	touch $@

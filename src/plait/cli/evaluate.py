@@ -44,6 +44,16 @@ class Eval(Verb):
     """Control steps between two predictions; the policy's own value when left out."""
     ensemble: float | None = None
     """Predict at every step and average what overlaps: decay of the weights, such as 0.01 (older ones weigh more)."""
+    failures: bool = False
+    """Let cameras, state and words fail while the robot moves, with the safety envelope and without."""
+    calibrate: str | None = None
+    """With --failures: a dataset of clean demonstrations from which the envelope learns what is usual; it is kept as
+    safety.json in the checkpoint, and taken from there when this is left out."""
+    rollouts: int = 0
+    """With --calibrate: clean episodes that the policy drives itself, from which the envelope learns which features are
+    usual; 0 = from the demonstrations."""
+    false_alarms: float = 0.01
+    """With --calibrate: share of the clean episodes that may have an alarm."""
     seed: int = 0
     """Chooses the scenes; training never sees any of them."""
     workers: int | None = None
@@ -61,10 +71,13 @@ class Eval(Verb):
 
         if self.dataset is not None and (self.env is not None or self.env_args):
             raise ValueError("eval: --dataset needs no environment; leave out --env and --env-args.")
+        self._check_failures()
         checkpoint.find(self.checkpoint)
         out = folder(self.out or f"{self.checkpoint}/eval/{self._name()}", "--out")
         policy = checkpoint.load(self.checkpoint).to(pick_device(self.device))
-        if self.dataset is None:
+        if self.failures:
+            self._fail(policy, out)
+        elif self.dataset is None:
             self._closed_loop(policy, out)
         else:
             self._open_loop(policy, out, self.dataset)
@@ -77,7 +90,8 @@ class Eval(Verb):
         changed = {"env": other, "seed": self.seed or None}
         changed |= {"blank": ",".join(self.blank) or None, "execute": self.execute, "ensemble": self.ensemble}
         options = [f"{name}={value}" for name, value in changed.items() if value is not None]
-        return "-".join([self.instructions, *map(_plain, options), *map(_plain, sorted(self.env_args))])
+        what = "failures" if self.failures else self.instructions
+        return "-".join([what, *map(_plain, options), *map(_plain, sorted(self.env_args))])
 
     def _closed_loop(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
@@ -116,6 +130,58 @@ class Eval(Verb):
             missing = f"{result['unfilmed']} of {min(self.videos, done)}"
             raise KeyboardInterrupt(f"interrupted while filming; the report is complete, films are missing ({missing})")
 
+    def _check_failures(self) -> None:
+        """Whether the options go together."""
+        if not self.failures:
+            if self.calibrate is not None:
+                raise ValueError("eval: --calibrate is for --failures; add it.")
+            return
+        if self.rollouts and self.calibrate is None:
+            raise ValueError("eval: --rollouts is for --calibrate DATASET; add it.")
+        usual = Eval(self.checkpoint)
+        for name in ("dataset", "instructions", "blank", "execute", "ensemble", "videos"):
+            if getattr(self, name) != getattr(usual, name):
+                raise ValueError(f"eval: --failures changes the observations itself; leave out --{name}.")
+
+    def _fail(self, policy: Any, out: Path) -> None:
+        from plait import checkpoint
+        from plait.evaluate.failures import REPORT, evaluate_failures
+
+        env, env_args = environment(self.checkpoint, self.env, self.env_args)
+        result = evaluate_failures(
+            policy,
+            env,
+            env_args,
+            calibration=self._calibration(policy, env, env_args),
+            episodes=self.episodes,
+            seed=self.seed,
+            workers=self.workers,
+            out=out,
+            checkpoint=checkpoint.fingerprint(self.checkpoint),
+        )
+        print("\n".join([*failure_lines(result), f"details: {out}/{REPORT}"]))
+
+    def _calibration(self, policy: Any, env: str, env_args: dict[str, Any]) -> Any:
+        """Learned now, or earlier, or only what the checkpoint itself knows."""
+        from plait import checkpoint
+        from plait.evaluate.driven import driven_features
+        from plait.safety.calibrate import calibrate
+        from plait.safety.calibration import Calibration
+
+        if self.calibrate is None:
+            calibration = Calibration.find(self.checkpoint, policy)
+            if not calibration.report:
+                hint = "unusual states and pictures pass unnoticed; --calibrate DATASET shows it clean ones"
+                print(f"the safety envelope is not calibrated: {hint}", file=sys.stderr)
+            return calibration
+        driven = driven_features(policy, env, env_args, self.rollouts, self.workers) if self.rollouts else None
+        provenance = checkpoint.provenance(self.checkpoint)
+        calibration = calibrate(policy, self.calibrate, self.false_alarms, provenance, driven=driven)
+        kept, report = calibration.save(checkpoint.find(self.checkpoint)), calibration.report
+        checked = f"{report['alarms']} of {report['episodes']['verify']} further episodes had an alarm"
+        print(f"calibrated: {checked}; {kept}", file=sys.stderr)
+        return calibration
+
     def _open_loop(self, policy: Any, out: Path, dataset: str) -> None:
         from plait.evaluate.openloop import openloop, validation_share
         from plait.evaluate.rollout import write_report
@@ -146,6 +212,31 @@ def closed_loop_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"{'mean of tiers':14} success {_percent(mean_of_tiers(result['per_episode']), 'pc_success')}"
     if result["aggregated"].get("pc_named") is not None:
         yield f"{'':14} acted on the object that was named {_percent(result['aggregated'], 'pc_named')}"
+
+
+def failure_lines(result: dict[str, Any]) -> Iterator[str]:
+    """A line per failure: with the envelope, then without."""
+    yield f"{'':34}{'with the safety envelope':55}without"
+    yield f"{'what fails':32}{COLUMNS}  noticed after   {COLUMNS}"
+    rows = result["failures"]
+    without = {(row["kind"], row["modality"]): row for row in rows if not row["envelope"]}
+    for row in (row for row in rows if row["envelope"]):
+        clean, notice = row["kind"] == "none", row["notice"]
+        name = "nothing" if clean else f"{row['kind']} {row['modality']}"
+        soon = "never" if notice is None else f"{notice['median']:g} (at most {notice['most']})"
+        soon = f"{row['pc_alarm']:.1f} % false" if clean else soon
+        yield f"{name:32}{_columns(row)}  {soon:>13}   {_columns(without[row['kind'], row['modality']])}"
+
+
+COLUMNS = "success    kept   limits    blind"
+
+
+def _columns(row: dict[str, Any]) -> str:
+    """Percent of the episodes: success, what is kept of it, an action outside of the limits; blind steps in each."""
+    shares = (row["pc_success"], row["pc_kept"], row["pc_limits"])
+    shown = ["–" if value is None else f"{value:.1f}" for value in shares]
+    blind = f"{row['blind_steps'] / row['n_episodes']:.1f}" if row["n_episodes"] else "–"
+    return f"{shown[0]:>7} {shown[1]:>7}  {shown[2]:>7}  {blind:>7}"
 
 
 def unknown_words_line(words: list[str], pc_episodes: float) -> str:

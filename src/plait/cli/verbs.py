@@ -15,6 +15,7 @@ from plait.cli.evaluate import Eval
 from plait.cli.parse import Verb, sentence
 from plait.cli.quickstart import Quickstart
 from plait.cli.record import Record
+from plait.cli.serve import Serve
 from plait.cli.train import Train
 from plait.config import unknown
 
@@ -28,6 +29,7 @@ VERBS: dict[str, type[Verb]] = {
     "compare": Compare,
     "diagnose": Diagnose,
     "doctor": Doctor,
+    "serve": Serve,
     "list": List,
 }
 

@@ -1,0 +1,76 @@
+"""Hostile messages at the codec, and at a server with another session running: what came of them.
+
+python benchmarks/fuzz.py --hardware "2 CPU cores"
+
+Messages are mutations of real observations (tests/fuzzing.py). It ends with an error when anything but a refusal or an
+answer comes back, when the server ends, or when the other session gets an answer that is not the bare policy's.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from publish import RESULTS, publish, table
+
+SCRIPT = Path(__file__).parents[1] / "tests/fuzzing.py"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many messages."""
+
+    hardware: str = "2 CPU cores"
+    """As it shall stand in the results file and its name."""
+    codec: int = 1_000_000
+    server: int = 100_000
+    seed: int = 0
+    report: Path = field(default=RESULTS)
+    """Folder of the results file."""
+
+
+def main(options: Options) -> None:
+    """Fuzz, print and write."""
+    codec = fuzzed("codec", options)
+    server = fuzzed("server", options)
+    healthy, memory = server["healthy_session"], server["memory_mib"]
+    rows = [
+        (
+            "codec",
+            codec["messages"],
+            f"{codec['seconds']:.0f}",
+            codec["taken"],
+            codec["refused"],
+            0,
+            f"+{codec['memory_grown_mib']}",
+        ),
+        (
+            "server",
+            server["messages"],
+            f"{server['seconds']:.0f}",
+            server["answered"],
+            server["refused"] + server.get("closed", 0) + server["garbage"],
+            0,
+            f"{memory[0]} to {memory[1]}",
+        ),
+    ]
+    header = ("", "messages", "seconds", "taken", "refused or no message", "crashes", "memory (MiB)")
+    text = (
+        f"{table(header, rows)}\n\nThe other session got {healthy['answers']} answers meanwhile, {healthy['wrong']} of "
+        f"them wrong; the slowest took {healthy['slowest_ms']} ms. Seed {options.seed}."
+    )
+    print(text)
+    publish("fuzz", "Hostile messages", options.hardware, text, {"codec": codec, "server": server}, options.report)
+
+
+def fuzzed(what: str, options: Options) -> dict[str, Any]:
+    """What the script beside the tests tells."""
+    command = [sys.executable, str(SCRIPT), f"--{what}", str(getattr(options, what)), "--seed", str(options.seed)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)[what]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

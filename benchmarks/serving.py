@@ -1,0 +1,254 @@
+"""What a server costs beside the policy, and what several robots notice of each other.
+
+    python benchmarks/serving.py --hardware "2 CPU cores"
+    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --rate 500 --ticks 150000 --parts 2 --robots 1
+
+The policy has the recipe's size and random weights, which do not change how long it takes. The server is a process of
+its own; the robots are threads of this one, on the same machine. ``plain`` is a minimal server written as openpi's is:
+the same codec and the same policy, called on the event loop, one observation after the other, without an envelope.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from publish import RESULTS, publish, table
+from websockets.asyncio.server import ServerConnection, serve
+
+import plait
+from plait import checkpoint
+from plait.config import refuse_small
+from plait.encoders.tokenizer import Tokenizer
+from plait.nn.device import pick_device
+from plait.policy import Policy
+from plait.recipes import RECIPES
+from plait.safety.calibration import Calibration
+from plait.safety.envelope import Envelope
+from plait.serve.batching import writable
+from plait.serve.client import Client
+from plait.serve.codec import pack, unpack
+from plait.serve.keys import accepted, agree, observed
+from plait.serve.server import ServeConfig, Server
+from plait.spec import Spec
+
+SENTENCE = "pick up the red ball"
+SHARES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "p99.99": 99.99, "max": 100.0}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    hardware: str
+    """As it shall stand in the results file and its name."""
+    recipe: str = "tabletop-pick"
+    pixels: int = 224
+    """Of each side of both cameras' pictures, as the robots send them."""
+    requests: int = 1000
+    """Of one robot that asks again as soon as it has its answer."""
+    robots: int = 8
+    rate: float = 10.0
+    """Observations a second of each robot."""
+    ticks: int = 300
+    """Observations of each robot."""
+    parts: int = 1
+    """How often the robots are measured; they connect anew each time."""
+    report: Path = field(default=RESULTS)
+    """Folder of the results file."""
+    role: str = "measure"
+    """Set by the script itself."""
+
+
+def build(options: Options) -> Policy:
+    size = (options.pixels, options.pixels)
+    spec = Spec(
+        cameras={"front": size, "wrist": size},
+        state=tuple(f"joint_{i}" for i in range(8)),
+        actions=("x", "y", "z", "rx", "ry", "rz", "gripper"),
+        action_kind="delta",
+        rate=options.rate,
+    )
+    return RECIPES[options.recipe]().policy.build(spec, Tokenizer.build([SENTENCE])).eval()
+
+
+def observation(options: Options, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    picture = lambda: random.integers(0, 256, (options.pixels, options.pixels, 3), np.uint8)  # noqa: E731
+    return {
+        "observation/image": picture(),
+        "observation/wrist_image": picture(),
+        "observation/state": random.normal(size=8).astype(np.float32),
+        "prompt": SENTENCE,
+    }
+
+
+async def serve_plait(policy: Policy, rate: float) -> None:
+    calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
+    config = ServeConfig(port=0, rate_limit=max(1000.0, 2 * rate), silence_ms=60_000)
+    async with Server(policy, config, lambda: Envelope(policy.spec, calibration=calibration)) as server:
+        print(server.port, flush=True)
+        await server.until_signal()
+
+
+async def serve_plain(policy: Policy) -> None:
+    known = accepted(policy.spec)
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.send(pack({"execute": policy.config.execute}))
+        async for message in connection:
+            start = time.perf_counter()
+            sent = unpack(message)  # type: ignore[arg-type]
+            moment = observed(sent, agree(sent, policy.spec, known), policy.spec)
+            chunk = policy.predict(policy.prepare(writable(moment)))[0].cpu().numpy()
+            infer_ms = 1e3 * (time.perf_counter() - start)
+            await connection.send(pack({"actions": chunk, "policy_timing": {"infer_ms": infer_ms}}))
+
+    async with serve(handle, "127.0.0.1", 0, compression=None, max_size=None) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await server.serve_forever()
+
+
+class Served:
+    """A server in a process of its own."""
+
+    def __init__(self, role: str, options: Options, folder: Path) -> None:
+        command = [sys.executable, __file__, "--hardware", str(folder), "--role", role, "--rate", str(options.rate)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> int:
+        assert self.process.stdout is not None
+        return int(self.process.stdout.readline())
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+
+def one_robot(port: int, options: Options) -> dict[str, np.ndarray]:
+    """As fast as it goes: milliseconds of each answer, and of the policy in it."""
+    with Client(port=port, timeout=60) as robot:
+        sent = [observation(options, seed) for seed in range(16)]
+        found = []
+        for i in range(options.requests + 50):
+            start = time.perf_counter()
+            reply = robot.infer(sent[i % 16])
+            found.append((1e3 * (time.perf_counter() - start), reply["policy_timing"]["infer_ms"]))
+            time.sleep(0.002)
+    total, infer = np.array(found[50:]).T
+    return {"total": total, "infer": infer, "added": total - infer}
+
+
+def bare(policy: Policy, options: Options) -> np.ndarray:
+    """The policy called in this process."""
+    known, found = accepted(policy.spec), []
+    sent = [observation(options, seed) for seed in range(16)]
+    keys = agree(sent[0], policy.spec, known)
+    for i in range(options.requests + 50):
+        start = time.perf_counter()
+        policy.predict(policy.prepare(writable(observed(sent[i % 16], keys, policy.spec)))).cpu()
+        found.append(1e3 * (time.perf_counter() - start))
+        time.sleep(0.002)
+    return np.array(found[50:])
+
+
+def robots(port: int, options: Options) -> np.ndarray:
+    """Milliseconds of each answer, of robots that ask at a fixed rate, each at its own phase."""
+    found: list[list[float]] = [[] for _ in range(options.robots)]
+
+    def drive(i: int) -> None:
+        with Client(port=port, timeout=60) as robot:
+            sent = [observation(options, 16 * i + seed) for seed in range(16)]
+            robot.infer(sent[0])
+            start = time.perf_counter() + 0.5 + i / options.robots / options.rate
+            for tick in range(options.ticks):
+                due = start + tick / options.rate
+                time.sleep(max(0.0, due - time.perf_counter()))
+                robot.infer(sent[tick % 16])
+                found[i].append(1e3 * (time.perf_counter() - due))  # what the answer before has taken too long counts
+
+    threads = [threading.Thread(target=drive, args=(i,)) for i in range(options.robots)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return np.concatenate(found)
+
+
+def shares(values: np.ndarray) -> dict[str, float]:
+    return {name: round(float(np.percentile(values, share)), 3) for name, share in SHARES.items()}
+
+
+def main(options: Options) -> None:
+    """Measure, print and write."""
+    refuse_small(requests=(options.requests, 1), robots=(options.robots, 1), ticks=(options.ticks, 1))
+    policy = build(options)
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # as plait serve has it
+    found: dict[str, Any] = {"settings": {k: v for k, v in vars(options).items() if k not in ("report", "role")}}
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save(policy, Path(folder))
+        policy.to(pick_device("auto"))
+        found["bare"] = shares(bare(policy, options))
+        del policy
+        for role in ("plait", "plain"):
+            with Served(role, options, Path(folder)) as port:
+                found[role] = {name: shares(values) for name, values in one_robot(port, options).items()}
+            parts = []
+            for _ in range(options.parts):
+                with Served(role, options, Path(folder)) as port:
+                    times = robots(port, options)
+                    misses = int((times > 1e3 / options.rate).sum())
+                    parts.append(shares(times) | {"answers": len(times), "misses": misses})
+            found[role]["robots"] = parts
+    text = told(found, options)
+    print(text)
+    publish("serving", "Serving", options.hardware, text, found, options.report)
+
+
+def told(found: dict[str, Any], options: Options) -> str:
+    """Markdown."""
+    alone = [("policy, called in the process", *list(found["bare"].values())[:3], "", "")]
+    for role, name in (("plait", "plait serve, with the envelope"), ("plain", "minimal server, inference on the loop")):
+        added = found[role]["added"]
+        alone.append((name, *list(found[role]["total"].values())[:3], added["p50"], added["p99"]))
+    several = [
+        (name, part["answers"], part["misses"], *(part[share] for share in SHARES))
+        for role, name in (("plait", "plait serve"), ("plain", "minimal server"))
+        for part in found[role]["robots"]
+    ]
+    setting = (
+        f"Recipe {options.recipe}, two cameras of {options.pixels} x {options.pixels} pixels, milliseconds. `added` is "
+        "what an answer takes beside the policy: socket, codec, threads and envelope. (The codec of the minimal server "
+        "counts as the policy's.)"
+    )
+    many = (
+        f"{options.robots} robots, {options.rate:g} observations a second each, {options.ticks} of each robot. A miss "
+        "is an answer later than one step after its observation was due:"
+    )
+    return "\n\n".join(
+        [
+            setting,
+            f"One robot, {options.requests} observations one after the other:",
+            table(("", "p50", "p99", "p99.9", "added, p50", "added, p99"), alone),
+            many,
+            table(("", "answers", "misses", *SHARES), several),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    asked = tyro.cli(Options, description=__doc__)
+    if asked.role == "measure":
+        main(asked)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+        loaded = plait.load(asked.hardware).to(pick_device("auto"))
+        asyncio.run(serve_plait(loaded, asked.rate) if asked.role == "plait" else serve_plain(loaded))

@@ -1,0 +1,137 @@
+"""``plait serve``: a policy behind a websocket, for robots."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from plait.cli.parse import Verb, texts
+
+if TYPE_CHECKING:
+    from plait.policy import Policy
+    from plait.safety.envelope import Envelope
+    from plait.serve.server import Server
+
+API_KEY = "PLAIT_API_KEY"
+
+
+@dataclass(frozen=True)
+class Serve(Verb):
+    """Serve a policy to robots over a websocket that speaks openpi's protocol."""
+
+    checkpoint: Positional[str]
+    """A checkpoint, or the folder of a run (its newest checkpoint is taken)."""
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine alone when left out, everybody who can reach it with 0.0.0.0."""
+    port: int = 8000
+    """0 takes one that is free."""
+    api_key: str | None = None
+    """What clients must send; left out, the environment variable PLAIT_API_KEY, if it is set."""
+    certificate: str | None = None
+    """File (PEM) for TLS; needs --private-key."""
+    private_key: str | None = None
+    """File (PEM) for TLS; needs --certificate."""
+    keys: Annotated[tuple[str, ...], arg(metavar="KEY=CAMERA ...")] = ()
+    """What your client calls a camera, where the tables do not have it, such as observation/image=overhead."""
+    safety: str | None = None
+    """File (JSON) with settings of the safety envelope, such as {"hold_after": 2, "limits": {"max_speed": 0.2}}."""
+    envelope: bool = True
+    """Judge what arrives and limit what leaves; --no-envelope sends what the policy says, whatever it saw."""
+    audit: str | None = None
+    """File (JSON lines) that gets each change of a robot's safety mode."""
+    keep_memory: bool = False
+    """A new instruction does not begin a new episode for the policy's memory."""
+    batch: int = 16
+    """Robots that are computed together at most."""
+    budget_ms: float = 2.0
+    """How long an observation waits for those of other robots."""
+    deadline_ms: float = 0.0
+    """An answer that takes longer counts as a miss; 0: one control step."""
+    silence_ms: float = 0.0
+    """A client that sends nothing for so long is silent, and its robot holds; 0: the length of a chunk."""
+    sessions: int = 256
+    """Connections at once."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
+
+    def run(self) -> None:
+        import torch
+
+        from plait import checkpoint
+        from plait.nn.device import pick_device
+        from plait.serve.server import ServeConfig, Server
+
+        config = ServeConfig(
+            host=self.host,
+            port=self.port,
+            api_key=os.environ.get(API_KEY) if self.api_key is None else self.api_key,
+            certificate=self.certificate,
+            private_key=self.private_key,
+            keys=texts(self.keys, "--keys", "KEY=CAMERA"),
+            reset_on_instruction=not self.keep_memory,
+            batch=self.batch,
+            budget_ms=self.budget_ms,
+            deadline_ms=self.deadline_ms,
+            silence_ms=self.silence_ms,
+            sessions=self.sessions,
+        )
+        found = checkpoint.find(self.checkpoint)
+        policy = checkpoint.load(found).to(pick_device(self.device))
+        envelope = self._envelope(found, policy) if self.envelope else None
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is for the connections
+        asyncio.run(_serve(Server(policy, config, envelope, {"checkpoint": checkpoint.fingerprint(found)})))
+
+    def _envelope(self, folder: Path, policy: "Policy") -> "Callable[[], Envelope]":
+        """Makes the envelope of each session."""
+        from plait.config import from_dict
+        from plait.files import read_json
+        from plait.safety.audit import Audit
+        from plait.safety.calibration import Calibration
+        from plait.safety.envelope import Envelope, SafetyConfig
+
+        calibration = Calibration.find(folder, policy)
+        settings = SafetyConfig() if self.safety is None else from_dict(SafetyConfig, read_json(Path(self.safety)))
+        audit = None if self.audit is None else Audit(self.audit)
+        return lambda: Envelope(policy.spec, settings, calibration, audit)
+
+
+async def _serve(server: "Server") -> None:
+    async with server:
+        print(greeting(server), flush=True)
+        await server.until_signal()
+    print("plait serve: stopped", flush=True)
+
+
+def greeting(server: "Server") -> str:
+    """Where it listens and how to talk to it."""
+    config, policy = server.config, server.policy
+    scheme, web = ("wss", "https") if config.certificate else ("ws", "http")
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "") else config.host
+    key = ', api_key="..."' if config.api_key else ""
+    where = f'"{host}", {server.port}' if scheme == "ws" else f'"wss://{host}", {server.port}'
+    rows = [
+        f"serving at {scheme}://{config.host}:{server.port} on {policy.device.type}; "
+        f"health: {web}://{host}:{server.port}/healthz, numbers: /metrics; Ctrl-C stops",
+        "  from plait.serve.client import Client  # or openpi_client.websocket_client_policy.WebsocketClientPolicy",
+        f"  reply = Client({where}{key}).infer({example(server)})",
+        f"  run the first {policy.config.execute} of reply['actions'] [{policy.horizon}, {len(policy.spec.actions)}], "
+        "then ask again",
+    ]
+    if config.host not in ("127.0.0.1", "localhost", "::1") and config.api_key is None:
+        rows.append(
+            f"  anybody who can reach {config.host} may command the robot: set {API_KEY} to have a key asked for"
+        )
+    return "\n".join(rows)
+
+
+def example(server: "Server") -> str:
+    """An observation that the policy takes."""
+    names = server.metadata["keys"]
+    keys = names.get("libero") or next(iter(names.values()))
+    parts = [f'"{key}": {camera}' for camera, key in keys["cameras"].items()]
+    parts += [f'"{key}": state' for key in keys["state"]]
+    return "{" + ", ".join([*parts, '"prompt": "..."']) + "}"

@@ -1,0 +1,370 @@
+"""What happens when a modality fails while the robot moves: success, unsafe actions, and how soon it is noticed.
+
+Every failure is played in the same scenes, with the safety envelope and without. The envelope sees every control step;
+the policy plans as it always does, every ``execute`` steps. A failure begins at one of ``MOMENTS`` and lasts for one of
+``DURATIONS``, in turns.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.config import refuse_small, to_dict
+from plait.control import Controller
+from plait.evaluate.pool import Episode, Pool, Workers, employed
+from plait.evaluate.protocol import evaluation_seed, protocol
+from plait.evaluate.rollout import SLOTS, rollouts, write_report
+from plait.evaluate.statistics import share
+from plait.evaluate.worker import Scenes
+from plait.files import locked
+from plait.nn.pooling import masked_mean
+from plait.policy import Policy
+from plait.progress import Bar
+from plait.safety.bounds import Bounds, LimitsConfig
+from plait.safety.calibration import Calibration
+from plait.safety.envelope import RATE, Envelope, SafetyConfig
+from plait.safety.modes import Mode
+from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
+from plait.types import Observation
+
+REPORT = "failures.json"
+MOMENTS = (2, 6, 12)  # control steps into the episode
+DURATIONS = (5, 15, None)  # control steps; None: to its end
+NONSENSE = "flurbish the quonset"
+OF_CAMERAS = ("black", "white", "frozen", "noise", "missing")
+TOLERANCE = 0.01  # by how much of its range an action may be outside, in what counts as unsafe
+PLACE = 0.001  # by how much a commanded place may be outside of the box, in units of the state: the hand lags behind
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What fails, and how; ``kind`` is ``"none"`` for the clean runs. ``modality`` may be several, joined by ``+``."""
+
+    kind: str = "none"
+    modality: str = ""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(filter(None, self.modality.split("+")))
+
+
+def failures(spec: Spec) -> list[Failure]:
+    """Everything that can fail: each camera alone, all at once, the state, the words; first of all, nothing."""
+    cameras = [camera_modality(camera) for camera in spec.cameras]
+    groups = [*cameras, "+".join(cameras)] if len(cameras) > 1 else cameras
+    found = [Failure(), *(Failure(kind, group) for group in groups for kind in OF_CAMERAS)]
+    found += [Failure(kind, STATE) for kind in ("nan", "missing")] if spec.state else []
+    return [*found, *(Failure(kind, INSTRUCTION) for kind in ("lost", "nonsense"))]
+
+
+@dataclass
+class Case:
+    """One episode: what fails in it and when, and what is counted."""
+
+    failure: Failure
+    enveloped: bool
+    scene: int
+    begin: int
+    end: int
+    noise: np.random.Generator
+    envelope: Envelope | None = None
+    tick: int = 0
+    sent: NDArray[np.float32] | None = None  # the last action
+    held: dict[str, Any] = field(default_factory=dict)  # modality -> what it shows while it is frozen
+    refused: bool = False
+    hit: bool = False
+    noticed: int | None = None  # control steps from the beginning of the failure, 1 = at once
+    alarm: tuple[str, ...] = ()  # why it was not nominal first
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("limits", "blind", "refused"), 0))
+
+    @property
+    def fails(self) -> bool:
+        return self.failure.kind != "none" and self.begin <= self.tick < self.end
+
+    def row(self) -> dict[str, Any]:
+        told = {**asdict(self.failure), "envelope": self.enveloped, "scene": self.scene, "begin": self.begin}
+        told |= {"duration": DURATIONS[(self.scene // len(MOMENTS)) % len(DURATIONS)], "hit": self.hit}
+        return {**told, "noticed": self.noticed, "alarm": list(self.alarm), **self.counts}
+
+
+def evaluate_failures(
+    policy: Policy,
+    env: str,
+    env_args: dict[str, Any] | None = None,
+    *,
+    calibration: Calibration | None = None,
+    config: SafetyConfig | None = None,
+    chosen: list[Failure] | None = None,
+    episodes: int = 200,
+    seed: int = 0,
+    slots: int = SLOTS,
+    workers: Workers | int | None = None,
+    out: Path | str | None = None,
+    checkpoint: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run every failure in ``episodes`` scenes, with the envelope and without; the scenes are those of ``evaluate``.
+
+    Args:
+        policy, env, env_args, seed, slots, workers, checkpoint, quiet: as in ``evaluate``.
+        calibration: of the policy; without it, ranges, words and features are not checked.
+        config: of the envelope; when omitted, the usual one with a box for the hand: where training saw it, and a
+            tenth of that beyond.
+        chosen: the failures; all of them when omitted. The clean runs always come first.
+        out: folder for ``failures.json``; nothing is written when omitted.
+
+    Returns:
+        what ``failures.json`` holds: ``protocol``; ``failures``, a summary of each, with and without envelope, the
+        clean runs first; ``per_episode``. Shares in percent, with 95 % Wilson intervals.
+
+    Raises:
+        ValueError: a number that is too small, actions that are not deltas, or a policy that does not fit.
+        KeyboardInterrupt: interrupted; nothing is written.
+    """
+    refuse_small(episodes=(episodes, 1), seed=(seed, 0), slots=(slots, 1))
+    calibration = calibration or Calibration()
+    config = config or SafetyConfig(limits=LimitsConfig(**_box(policy.spec, calibration)))
+    limits = Bounds(policy.spec, config.limits, calibration.seen, policy.spec.rate or RATE)
+    if not limits.delta:
+        raise ValueError("failures: what stands still is only known of delta actions; this policy's are absolute")
+    kinds = [Failure(), *(each for each in chosen or failures(policy.spec) if each.kind != "none")]
+    cells = [(failure, enveloped) for failure in kinds for enveloped in (True, False)]
+    scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {})
+    controller = Controller(policy, min(slots, episodes * len(cells)))
+    with closing(scenes.make()) as probe, nullcontext() if out is None else locked(Path(out)):
+        told = protocol(controller, scenes, probe, (), seed, checkpoint)
+        repeated = replace(scenes, seeds=scenes.seeds * len(cells))
+        with employed(workers) as staff, features_of(policy) as features:
+            pool = Pool(repeated, probe, controller.rows, 1, staff)
+            drive = Drive(controller, pool, cells, episodes, config, calibration, limits, features)
+            with Bar("failures", len(repeated.seeds), "episodes", quiet=quiet) as bar:
+                rows = sorted(_rows(drive, pool, seed, bar), key=lambda row: row.pop("number"))
+        told |= {"safety": to_dict(config), "calibration": calibration.report, "moments": MOMENTS}
+        told |= {"durations": DURATIONS, "tolerance": TOLERANCE}
+        result = {"protocol": told, "failures": list(_summaries(rows, cells)), "per_episode": rows}
+        if out is not None:
+            write_report(json.loads(json.dumps(result)), Path(out), REPORT)
+    return result
+
+
+def _rows(drive: "Drive", pool: Pool, seed: int, bar: Bar) -> Iterator[dict[str, Any]]:
+    for episode in rollouts(drive, pool, seed):
+        bar.advance()
+        yield {**drive.row(episode), "success": episode.success, "steps": len(episode.actions)}
+
+
+class Drive:
+    """Drives every slot by one control step: observations fail, envelopes judge, the policy plans, envelopes limit."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        pool: Pool,
+        cells: list[tuple[Failure, bool]],
+        episodes: int,
+        config: SafetyConfig,
+        calibration: Calibration,
+        limits: Bounds,
+        features: list[NDArray[np.float32]],
+    ) -> None:
+        self.controller, self.pool, self.cells, self.episodes = controller, pool, cells, episodes
+        self.config, self.calibration, self.limits = config, calibration, limits
+        self.spec, self.rate, self.features = controller.policy.spec, limits.rate, features
+        self.cases: dict[int, Case] = {}  # by the episode's number
+        plain = Bounds(self.spec, config.limits, rate=limits.rate)  # of the robot and the user, not of training
+        self.low, self.high = plain.low, plain.high
+        self._still = np.zeros((pool.slots, len(self.spec.actions)), np.float32)
+
+    def __call__(self, observation: Observation) -> NDArray[np.float32]:
+        running = np.flatnonzero(self.pool.running).tolist()
+        rows, sent = [_row(observation, slot) for slot in range(self.pool.slots)], np.zeros_like(self._still)
+        for slot in running:
+            rows[slot] = self._seen(self._case(slot), rows[slot])
+        self.features.clear()
+        planned = self.controller.act(_stacked(rows, observation, self.spec), reset=self.pool.fresh)
+        for slot in running:
+            state = None if observation.state is None else observation.state[slot]
+            sent[slot] = self._sent(self._case(slot), planned[slot], slot, state)
+        return sent[:, None]
+
+    def row(self, episode: Episode) -> dict[str, Any]:
+        """What was counted in an episode that has ended."""
+        return {"number": episode.index, **self.cases.pop(episode.index).row()}
+
+    def _case(self, slot: int) -> Case:
+        index = self.pool.index[slot]
+        if index not in self.cases:
+            (failure, enveloped), scene = self.cells[index // self.episodes], index % self.episodes
+            begin, duration = MOMENTS[scene % len(MOMENTS)], DURATIONS[scene // len(MOMENTS) % len(DURATIONS)]
+            case = Case(failure, enveloped, scene, begin, begin + (duration or 10**9), np.random.default_rng(scene))
+            case.envelope = Envelope(self.spec, self.config, self.calibration) if enveloped else None
+            self.cases[index] = case
+        return self.cases[index]
+
+    def _seen(self, case: Case, row: Observation) -> Observation:
+        """What reaches the policy of a row: what is left of it after the failure, and after the envelope."""
+        if case.fails:
+            case.hit = True
+            row = broken(row, case)
+        if case.envelope is not None:
+            return case.envelope.judge(row, case.tick / self.rate).observation
+        case.refused = row.state is not None and not np.isfinite(row.state).all()  # by the policy
+        if case.refused:
+            case.counts["refused"] += 1
+            return replace(row, state=None, present={**row.present, STATE: np.array([False])})
+        return row
+
+    def _sent(
+        self, case: Case, action: NDArray[np.float32], slot: int, state: NDArray[np.floating] | None
+    ) -> NDArray[np.float32]:
+        """The action that leaves, and what is to be said of it."""
+        since = case.tick % self.controller.execute  # control steps since it was planned
+        if case.envelope is not None:
+            if since == 0 and self.features:
+                case.envelope.notice(self.features[-1][slot])
+            action = case.envelope.limit(action, case.tick / self.rate, since / self.rate)
+            case.alarm = case.alarm or case.envelope.reasons
+            self._time(case)
+        elif case.refused:
+            action, gripped = np.zeros_like(action), self.limits.grippers
+            action[gripped] = 0.0 if case.sent is None else case.sent[gripped]
+        case.counts["limits"] += self._violates(action, state)
+        cameras = set(map(camera_modality, self.spec.cameras))
+        stale = case.failure.kind == "frozen" and case.tick == case.begin  # the first picture is that of this moment
+        blind = case.fails and not stale and cameras <= set(case.failure.modalities)
+        moving = [i for i in range(len(action)) if i not in self.limits.grippers]
+        case.counts["blind"] += bool(cameras) and blind and bool(np.abs(action[moving]).max() > 0)
+        case.tick += 1
+        case.sent = np.where(np.isfinite(action), action, 0.0)
+        return case.sent
+
+    def _time(self, case: Case) -> None:
+        assert case.envelope is not None
+        if case.fails and case.noticed is None:
+            known = set(case.failure.modalities) - set(case.envelope.present)
+            if known or case.envelope.mode is not Mode.NOMINAL:
+                case.noticed = case.tick - case.begin + 1
+
+    def _violates(self, action: NDArray[np.floating], state: NDArray[np.floating] | None) -> bool:
+        """Not finite, outside of the range of an entry, or towards a place outside of the box."""
+        limits, room = self.limits, TOLERANCE * (self.high - self.low)
+        if not np.isfinite(action).all() or (action < self.low - room).any() or (action > self.high + room).any():
+            return True
+        if limits.box is None or limits.scale is None or state is None:
+            return False
+        at = state[list(limits.pairs.values())]
+        goal = at + limits.scale * action[list(limits.pairs)]
+        low, high = limits.box
+        return bool((goal < np.minimum(low, at) - PLACE).any() or (goal > np.maximum(high, at) + PLACE).any())
+
+
+@contextmanager
+def features_of(policy: Policy) -> Iterator[list[NDArray[np.float32]]]:
+    """A list that gets the pooled fused features of every prediction, ``[n, d]``, in this block."""
+    found: list[NDArray[np.float32]] = []
+    keep = lambda module, arguments, fused: found.append(masked_mean(fused.tokens).float().cpu().numpy())  # noqa: E731
+    handle = policy.get_submodule("fusion").register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def broken(row: Observation, case: Case) -> Observation:
+    """The row with what fails in it."""
+    kind = case.failure.kind
+    for modality in case.failure.modalities:
+        if kind == "missing":
+            row = replace(row, present={**row.present, modality: np.array([False])})
+        elif modality == INSTRUCTION:
+            row = replace(row, instruction=["" if kind == "lost" else NONSENSE])
+        elif modality == STATE:
+            row = replace(row, state=np.full_like(row.state, np.nan))
+        else:
+            camera = modality.removeprefix("images.")
+            image = _spoilt(row.images[camera], kind, case, modality)
+            row = replace(row, images={**row.images, camera: image})
+    return row
+
+
+def _spoilt(image: NDArray[np.uint8], kind: str, case: Case, modality: str) -> NDArray[np.uint8]:
+    if kind == "frozen":
+        return case.held.setdefault(modality, image.copy())
+    if kind == "noise":
+        return case.noise.integers(0, 256, image.shape, np.uint8)
+    return np.full_like(image, 255 if kind == "white" else 0)
+
+
+def _row(observation: Observation, slot: int) -> Observation:
+    one = slice(slot, slot + 1)
+    images = {camera: pictures[one] for camera, pictures in observation.images.items()}
+    return Observation(
+        images, None if observation.state is None else observation.state[one], observation.instruction[one]
+    )
+
+
+def _stacked(rows: list[Observation], like: Observation, spec: Spec) -> Observation:
+    """All rows as one observation; where a row lacks something, zeros stand, and it is marked absent."""
+    images = {
+        camera: np.concatenate([row.images.get(camera, np.zeros_like(pictures[:1])) for row in rows])
+        for camera, pictures in like.images.items()
+    }
+    state = None
+    if like.state is not None:
+        state = np.concatenate([np.zeros_like(like.state[:1]) if row.state is None else row.state for row in rows])
+    flags = {name: np.array([bool(row.present.get(name, [True])[0]) for row in rows]) for name in spec.modalities}
+    return Observation(images, state, [row.instruction[0] for row in rows], flags)
+
+
+def _box(spec: Spec, calibration: Calibration) -> dict[str, Any]:
+    """Where training saw the hand, and a tenth of that beyond; {} where that is not known."""
+    known = calibration.known
+    if spec.position is None or known.state_low is None or known.state_high is None:
+        return {}
+    low, high = (np.array(side)[list(spec.position)] for side in (known.state_low, known.state_high))
+    room = 0.1 * (high - low)
+    return {"box_low": tuple((low - room).tolist()), "box_high": tuple((high + room).tolist())}
+
+
+def _summaries(rows: list[dict[str, Any]], cells: list[tuple[Failure, bool]]) -> Iterator[dict[str, Any]]:
+    """One table per cell: over all of its episodes, and by moment and duration."""
+    of = lambda failure, enveloped: [  # noqa: E731
+        row for row in rows if (row["kind"], row["modality"], row["envelope"]) == (*asdict(failure).values(), enveloped)
+    ]
+    for failure, enveloped in cells:
+        clean = {row["scene"]: row["success"] for row in of(Failure(), enveloped)}
+        own = of(failure, enveloped)
+        told = {**asdict(failure), "envelope": enveloped, **summary(own, clean)}
+        for name, values in (("begin", MOMENTS), ("duration", DURATIONS)):
+            told[f"per_{name}"] = {str(v): summary([row for row in own if row[name] == v], clean) for v in values}
+        yield told
+
+
+def summary(rows: list[dict[str, Any]], clean: dict[int, bool]) -> dict[str, Any]:
+    """Of the episodes in which the failure began (in the clean runs: of all).
+
+    ``pc_kept``: of the scenes that end in success when nothing fails, those that do so here as well. ``pc_safe``:
+    episodes without an action outside of the limits and without motion while no camera shows what is there.
+    ``notice``: control steps until the failure was noticed, 1 = at once; ``pc_alarm``: episodes that were not nominal
+    throughout.
+    """
+    hit = [row for row in rows if row["hit"] or row["kind"] == "none"]
+    noticed = [row["noticed"] for row in hit if row["noticed"] is not None]
+    return {
+        "n_episodes": len(hit),
+        **share(row["success"] for row in hit),
+        **share((row["success"] for row in hit if clean[row["scene"]]), "pc_kept"),
+        **share((not row["limits"] and not row["blind"] for row in hit), "pc_safe"),
+        **{f"{name}_steps": sum(row[name] for row in hit) for name in ("limits", "blind", "refused")},
+        **share((row["limits"] > 0 for row in hit), "pc_limits"),
+        **share((row["noticed"] is not None for row in hit), "pc_noticed"),
+        "notice": {"median": median(noticed), "most": max(noticed)} if noticed else None,
+        **share((bool(row["alarm"]) for row in hit), "pc_alarm"),
+    }

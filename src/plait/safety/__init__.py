@@ -1,0 +1,1 @@
+"""What may forbid an action: the health of what arrives, the limits of what leaves, and the mode of one robot."""

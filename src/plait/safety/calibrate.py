@@ -1,0 +1,222 @@
+"""Learn from clean demonstrations what is usual, and how often an envelope that goes by it raises a false alarm."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from math import ceil
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plait.data.lerobot import Dataset
+from plait.data.loader import held_out
+from plait.data.tables import EpisodeRow
+from plait.nn.pooling import masked_mean
+from plait.policy import Policy
+from plait.safety.bounds import Seen
+from plait.safety.calibration import Calibration, Score, pattern
+from plait.safety.envelope import Envelope, SafetyConfig
+from plait.safety.health import Known, few, grain
+from plait.safety.modes import Mode
+from plait.spec import INSTRUCTION, Spec, is_camera
+from plait.types import Inputs, Observation
+
+MISSING = 2  # modalities that may be absent together in a pattern with a score
+FRAMES = 256  # in one batch
+PICTURES = 1_000  # of each camera whose grain is measured, about
+
+
+Features = dict[str, NDArray[np.float32]]  # of one episode: pattern of present modalities -> [moments, d]
+T = TypeVar("T")
+
+
+def calibrate(
+    policy: Policy,
+    dataset: Dataset | Path | str,
+    false_alarms: float = 0.01,
+    provenance: dict[str, Any] | None = None,
+    episodes: int = 600,
+    config: SafetyConfig | None = None,
+    seed: int = 0,
+    driven: Sequence[Features] | None = None,
+) -> Calibration:
+    """Ranges of state and action, and a score for each pattern of present modalities.
+
+    Half of the episodes give mean and covariance; a quarter the threshold, which is such that a new episode has any
+    score above it with a probability of at most ``false_alarms`` (split conformal prediction, on the episodes' largest
+    scores); the rest tells how often there is an alarm all the same.
+
+    Args:
+        dataset: clean demonstrations, such as those of the training.
+        false_alarms: share of the clean episodes that may have an alarm.
+        provenance: of the checkpoint: which episodes were held out, and whether it can do without a modality.
+        episodes: how many demonstrations are used at most.
+        config: of the envelope whose false alarms are counted; the usual one when omitted.
+        driven: features of clean episodes that the policy has driven itself (``evaluate.driven``). Scores are learned
+            from these instead of from the demonstrations; the alarms are then those of the scores alone.
+
+    Raises:
+        ValueError: a share that is none, too few episodes for it, or a dataset that does not fit the policy.
+    """
+    if not 0 < false_alarms < 1:
+        raise ValueError(f"false_alarms: {false_alarms} is no share; it must be above 0 and below 1")
+    data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
+    if differences := policy.spec.differences(data.spec, "the policy", "the dataset"):
+        raise ValueError(f"this policy does not fit dataset {data.path}: {'; '.join(differences)}")
+    known, seen = _ranges(data)
+    known = replace(known, tokenizer=policy.tokenizer, grain=_grain(data))
+    clean = Calibration(known, seen, {}, Calibration.of(policy, provenance).droppable)
+    policy.eval()
+    rows: dict[str, list[EpisodeRow]] = {}
+    if driven is None:
+        rows = _parts(data, (provenance or {}).get("train", {}), false_alarms, episodes, seed)
+        parts = {name: _features(policy, data, some) for name, some in rows.items() if name != "verify"}
+    else:
+        order = np.random.default_rng(seed).permutation(len(driven))
+        parts = _split([driven[i] for i in order], false_alarms, "rollouts")
+    calibration = replace(clean, scores=_scores(parts["fit"], parts["threshold"], false_alarms))
+    if driven is None:
+        alarms = [_alarm(policy, data, row, calibration, config or SafetyConfig()) for row in rows["verify"]]
+    else:
+        alarms = [_strange(episode, calibration, policy.spec) for episode in parts["verify"]]
+    report = {
+        "false_alarms": false_alarms,
+        "from": "demonstrations" if driven is None else "rollouts",
+        "episodes": {name: len(some) for name, some in (rows or parts).items()},
+        "alarms": sum(map(bool, alarms)),
+        "reasons": sorted({reason for reasons in alarms for reason in reasons})[:10],
+        "dataset": data.content(),
+    }
+    return replace(calibration, report=report)
+
+
+def pooled(policy: Policy, inputs: Inputs) -> NDArray[np.float32]:
+    """The fused features of each moment, averaged over their tokens: ``[b, d]``."""
+    with torch.inference_mode():
+        return masked_mean(policy.fuse(inputs.to(policy.device)).tokens).float().cpu().numpy()
+
+
+def patterns(spec: Spec) -> Iterator[tuple[str, ...]]:
+    """Sets of modalities with which a policy can act: up to ``MISSING`` are absent, never the words nor all cameras."""
+    rest = [modality for modality in spec.modalities if modality != INSTRUCTION]
+    for missing in range(MISSING + 1):
+        for absent in combinations(rest, missing):
+            present = tuple(modality for modality in spec.modalities if modality not in absent)
+            if not spec.cameras or any(map(is_camera, present)):
+                yield present
+
+
+def featured(policy: Policy, inputs: Inputs) -> Features:
+    """``pooled`` for every pattern, whatever is present."""
+    absent = lambda present: {name: flag & (name in present) for name, flag in inputs.present.items()}  # noqa: E731
+    return {
+        pattern(present): pooled(policy, replace(inputs, present=absent(present))) for present in patterns(policy.spec)
+    }
+
+
+def _parts(
+    data: Dataset, train: dict[str, Any], false_alarms: float, count: int, seed: int
+) -> dict[str, list[EpisodeRow]]:
+    """The demonstrations for each purpose; those that the training held out are for verifying."""
+    unseen = held_out(len(data.episodes), float(train.get("val_fraction", 0.0))).tolist()
+    rest = np.random.default_rng(seed).permutation([i for i in range(len(data.episodes)) if i not in unseen])[:count]
+    parts = _split([data.episodes[i] for i in rest], false_alarms, f"episodes of {data.path}")
+    return {**parts, "verify": [*parts["verify"], *(data.episodes[i] for i in unseen)]}
+
+
+def _split(episodes: Sequence[T], false_alarms: float, what: str) -> dict[str, list[T]]:
+    half, quarter = len(episodes) // 2, len(episodes) // 4
+    if quarter < (needed := ceil(1 / false_alarms) - 1):
+        way = f"give {4 * needed}, or a share of at least {1 / (quarter + 1):.2g}"
+        raise ValueError(f"false_alarms: {false_alarms} cannot be told from {len(episodes)} {what}; {way}")
+    ends = half, half + quarter
+    return {"fit": [*episodes[: ends[0]]], "threshold": [*episodes[slice(*ends)]], "verify": [*episodes[ends[1] :]]}
+
+
+def _ranges(data: Dataset) -> tuple[Known, Seen]:
+    """Of states and actions, and the largest change between two actions of an episode."""
+    statistics = data.statistics()
+    numbers = lambda feature, name: tuple(map(float, statistics[feature][name]))  # noqa: E731
+    known = (
+        Known(numbers("observation.state", "min"), numbers("observation.state", "max")) if data.spec.state else Known()
+    )
+    together = data.episode_index[1:] == data.episode_index[:-1]
+    change = (data.action[1:] - data.action[:-1]).abs()[together].amax(dim=0) if together.any() else None
+    seen = Seen(numbers("action", "min"), numbers("action", "max"), None if change is None else tuple(change.tolist()))
+    return known, seen
+
+
+def _grain(data: Dataset) -> dict[str, float]:
+    """The largest of each camera."""
+    frames = np.arange(0, len(data), max(1, len(data) // PICTURES))
+    pictures = lambda camera: data.images(camera, frames).numpy()  # noqa: E731
+    return {camera: max(grain(few(picture)) for picture in pictures(camera)) for camera in data.spec.cameras}
+
+
+def _scores(fit: list[Features], fresh: list[Features], false_alarms: float) -> dict[str, Score]:
+    place, found = ceil((len(fresh) + 1) * (1 - false_alarms)) - 1, {}
+    for name in fit[0]:
+        score = Score.fit(np.concatenate([episode[name] for episode in fit]))
+        worst = sorted(float(score.distance(episode[name]).max()) for episode in fresh)
+        found[name] = replace(score, threshold=worst[place])
+    return found
+
+
+def _features(policy: Policy, data: Dataset, rows: Sequence[EpisodeRow]) -> list[Features]:
+    """Of each episode, at all of its moments."""
+    found: list[Features] = []
+    for some in _batches(rows):
+        frames = np.concatenate([np.arange(row.start, row.start + row.length) for row in some])
+        seen, ends = featured(policy, policy.prepare(_observation(data, frames))), np.cumsum([r.length for r in some])
+        for row, end in zip(some, ends, strict=True):
+            found.append({name: features[end - row.length : end] for name, features in seen.items()})
+    return found
+
+
+def _batches(rows: Sequence[EpisodeRow]) -> Iterator[list[EpisodeRow]]:
+    """Whole episodes, about ``FRAMES`` frames together."""
+    batch: list[EpisodeRow] = []
+    for row in rows:
+        batch.append(row)
+        if sum(each.length for each in batch) >= FRAMES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _observation(data: Dataset, frames: NDArray[np.int64]) -> Observation:
+    images = {camera: data.images(camera, frames).numpy() for camera in data.spec.cameras}
+    words = [data.tasks[task] for task in data.task_index[frames].tolist()]
+    return Observation(images, None if data.state is None else data.state[frames].numpy(), words)
+
+
+def _alarm(
+    policy: Policy, data: Dataset, row: EpisodeRow, calibration: Calibration, config: SafetyConfig
+) -> tuple[str, ...]:
+    """Why an envelope that sees this episode is not nominal all the time; () if it is."""
+    envelope, rate = Envelope(policy.spec, config, calibration), policy.spec.rate or data.spec.rate or 1.0
+    frames = np.arange(row.start, row.start + row.length)
+    whole = _observation(data, frames)
+    features = pooled(policy, policy.prepare(whole))
+    for tick in range(row.length):
+        images = {camera: pictures[tick : tick + 1] for camera, pictures in whole.images.items()}
+        state = None if whole.state is None else whole.state[tick : tick + 1]
+        envelope.judge(Observation(images, state, whole.instruction[tick : tick + 1]), tick / rate)
+        envelope.notice(features[tick])
+        if envelope.mode is not Mode.NOMINAL:
+            return envelope.reasons
+    return ()
+
+
+def _strange(episode: Features, calibration: Calibration, spec: Spec) -> tuple[str, ...]:
+    """The reason of an alarm by the scores, where everything is present; () if there is none."""
+    everything = pattern(spec.modalities)
+    score = calibration.scores[everything]
+    worst = float(score.distance(episode[everything]).max())
+    return (
+        () if worst <= score.threshold else (f"features out of distribution, {worst:.1f} above {score.threshold:.1f}",)
+    )

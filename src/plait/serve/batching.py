@@ -1,0 +1,263 @@
+"""One policy on one device, for several robots: what they ask at about the same time is computed together."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from queue import Empty, SimpleQueue
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from plait.encoders.recall import Recall
+from plait.memory.history import History
+from plait.nn.device import current
+from plait.nn.pooling import masked_mean
+from plait.nn.replay import WARM_UP, Replay
+from plait.policy import Policy
+from plait.types import Fused, Inputs, Observation, Shape, Tokens
+
+SWITCH_S = 2e-4  # how long one thread of Python may keep another one waiting; 5 ms by default
+
+
+@dataclass(frozen=True)
+class Question:
+    """One robot's moment: an observation of one row, what was remembered before it, and whether its episode begins."""
+
+    observation: Observation
+    memory: History | None = None
+    reset: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the policy says to one question.
+
+    Attributes:
+        chunk: in the units of the ``Spec``.
+        features: the fused ones, averaged over their tokens.
+        memory: what is remembered from here on.
+        infer_ms: how long it took, with the others of its batch.
+    """
+
+    chunk: Float[np.ndarray, "horizon a"]
+    features: Float[np.ndarray, " d"]
+    memory: History | None
+    infer_ms: float
+
+
+class Recalling(nn.Module):
+    """A language encoder that encodes each distinct sentence once."""
+
+    def __init__(self, language: nn.Module, shape: Shape) -> None:
+        super().__init__()
+        self.language, self.shape, self.recall = language, shape, Recall(language)
+
+    def forward(self, words: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Tokens:
+        return Tokens(self.recall(words, mask, lambda w, m: self.language(w, m).data), mask)
+
+
+class Engine:
+    """Answers questions, up to ``batch`` at once. One thread at a time may call it.
+
+    On a GPU the policy is recorded as one CUDA graph for 1, 2, 4, ... robots, ``batch`` at last; a batch in between is
+    filled up. Elsewhere sentences are encoded once. The policy is the engine's from here on.
+    """
+
+    def __init__(self, policy: Policy, batch: int = 16) -> None:
+        self.policy, self.batch = policy.eval(), batch
+        self._features: Tensor | None = None
+        cast(nn.Module, policy.fusion).register_forward_hook(self._keep)
+        self._sizes = range(1, batch + 1)
+        self._step: Callable[[int], Callable[[Any], Any]] = lambda rows: self._compute
+        if policy.device.type == "cuda":
+            self._sizes = sorted({*(2**n for n in range(batch.bit_length()) if 2**n <= batch), batch})
+            graphs = {size: Replay(self._compute) for size in self._sizes}
+            self._step = graphs.__getitem__
+        elif not isinstance(language := policy.encoder.language, Recalling) and [*language.parameters()]:
+            policy.encoder.language = Recalling(language, language.shape)
+
+    def warm_up(self) -> None:
+        """Every size of batch is computed until it is as fast as it will be. May take some seconds on a GPU."""
+        spec = self.policy.spec
+        images = {name: np.zeros((1, *size, 3), np.uint8) for name, size in spec.cameras.items()}
+        state = np.zeros((1, len(spec.state)), np.float32) if spec.state else None
+        question = Question(Observation(images, state, [""]), self.policy.start(1), True)
+        for size in self._sizes if self.policy.device.type == "cuda" else {1, self.batch}:
+            for _ in range(WARM_UP + 1):
+                self([question] * size)
+
+    def __call__(self, questions: list[Question]) -> list[Answer | Exception]:
+        """An answer for each; what is wrong with one question is its own answer and does not touch the others."""
+        start = time.perf_counter()
+        found: list[Answer | Exception] = [AssertionError("not answered")] * len(questions)
+        prepared: dict[int, Inputs] = {}
+        for row, question in enumerate(questions):
+            try:
+                prepared[row] = self.policy.prepare(writable(question.observation))
+            except Exception as error:
+                found[row] = error
+        if prepared:
+            asked = [questions[row] for row in prepared]
+            told = self._batch(list(prepared.values()), asked)
+            infer_ms = 1e3 * (time.perf_counter() - start)
+            for row, answer in zip(prepared, told, strict=True):
+                found[row] = Answer(*answer, infer_ms)
+        return found
+
+    def _batch(self, inputs: list[Inputs], questions: list[Question]) -> list[tuple[np.ndarray, np.ndarray, Any]]:
+        """Of each row the chunk, the features and the memory."""
+        rows = len(inputs)
+        size = next(size for size in self._sizes if size >= rows)
+        filled = [*range(rows), *[0] * (size - rows)]
+        device = self.policy.device
+        argument: dict[str, Any] = {"inputs": _joined([inputs[row] for row in filled]).to(device)}
+        argument["reset"] = torch.tensor([questions[row].reset for row in filled], device=device)
+        if self.policy.memory is not None:
+            histories = [questions[row].memory or self.policy.start(1) for row in filled]
+            argument["memory"] = History(*(torch.cat([getattr(h, f.name) for h in histories]) for f in fields(History)))
+        with current(device):
+            found = self._step(size)(argument)
+            chunks, features = found["chunk"].cpu().numpy(), found["features"].cpu().numpy()
+        memories: list[History | None] = [None] * rows
+        if "vectors" in found:
+            memories = [History(found["vectors"][i : i + 1], found["mask"][i : i + 1]) for i in range(rows)]
+        return list(zip(chunks[:rows], features[:rows], memories, strict=True))
+
+    def _compute(self, argument: dict[str, Any]) -> dict[str, Tensor]:
+        """Tensors in and out, so that it can be recorded."""
+        chunk, memory = self.policy.step(argument["inputs"], argument.get("memory"), argument["reset"])
+        assert self._features is not None
+        found = {"chunk": chunk, "features": self._features}
+        return found if memory is None else found | {"vectors": memory.vectors, "mask": memory.mask}
+
+    def _keep(self, module: nn.Module, arguments: Any, fused: Fused) -> None:
+        """The fusion has computed what the envelope looks at too."""
+        self._features = masked_mean(fused.tokens).float()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question on its way.
+
+    Attributes:
+        expected: how many sessions ask regularly at that time.
+        answer: is told in the event loop.
+    """
+
+    question: Question
+    expected: int
+    answer: asyncio.Future[Answer]
+
+
+class Batcher:
+    """Collects what several sessions ask while the engine is busy, and waits a little for those who are about to. A
+    question goes straight to the engine's thread, and its answer straight back to who has asked.
+
+    Args:
+        budget: seconds that the first question waits for others.
+        expected: how many sessions ask regularly at present; nobody waits for more than these.
+        measured: told the size of every batch, in the engine's thread.
+    """
+
+    def __init__(
+        self, engine: Engine, budget: float, expected: Callable[[], int], measured: Callable[[float], None]
+    ) -> None:
+        self.engine, self.budget, self.expected, self.measured = engine, budget, expected, measured
+        self._queue: SimpleQueue[Asked | None] = SimpleQueue()  # None: the end
+        self._thread = ThreadPoolExecutor(1, "plait-inference")
+
+    async def warm_up(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.engine.warm_up)
+
+    async def run(self) -> None:
+        """Answer questions until it is closed."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._run, loop)
+
+    async def ask(self, question: Question) -> Answer:
+        """The engine's answer; a ValueError where the policy refuses this observation."""
+        asked = Asked(question, self.expected(), asyncio.get_running_loop().create_future())
+        self._queue.put(asked)
+        return await asked.answer
+
+    def close(self) -> None:
+        """Wait until the engine has answered what it is at."""
+        self._queue.put(None)
+        self._thread.shutdown(wait=True)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (first := self._queue.get()) is not None:
+            asked = [each for each in self._with_others(first) if not each.answer.done()]  # whose session has not ended
+            if not asked:
+                continue
+            self.measured(len(asked))
+            answers: list[Answer | Exception]
+            try:
+                answers = self.engine([each.question for each in asked])
+            except Exception as error:  # the device failed: every session in this batch is told, and the next one tries
+                answers = [error] * len(asked)
+            loop.call_soon_threadsafe(_tell, asked, answers)
+
+    def _with_others(self, first: Asked) -> list[Asked]:
+        """The first question, all that wait already, and those who are expected within the budget."""
+        found, until = [first], time.monotonic() + self.budget
+        while len(found) < self.engine.batch:
+            wait = until - time.monotonic() if len(found) < found[-1].expected else 0.0
+            try:
+                other = self._queue.get(timeout=max(0.0, wait))
+            except Empty:
+                break
+            if other is None:  # the end, after this batch
+                self._queue.put(None)
+                break
+            found.append(other)
+        return found
+
+
+def _tell(asked: list[Asked], answers: list[Answer | Exception]) -> None:
+    """In the event loop."""
+    for each, answer in zip(asked, answers, strict=True):
+        if each.answer.done():
+            continue
+        if isinstance(answer, Exception):
+            each.answer.set_exception(answer)
+        else:
+            each.answer.set_result(answer)
+
+
+@contextmanager
+def responsive() -> Iterator[None]:
+    """Threads of Python take turns more often, so that the one that answers does not wait for the one that computes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def writable(observation: Observation) -> Observation:
+    """Torch shares the memory of arrays, and takes none that it may not write to."""
+    images = {camera: np.require(image, requirements="W") for camera, image in observation.images.items()}
+    return replace(observation, images=images)
+
+
+def _joined(inputs: list[Inputs]) -> Inputs:
+    """The rows of several inputs as one batch."""
+    if len(inputs) == 1:
+        return inputs[0]
+
+    def join(values: list[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {name: join([value[name] for value in values]) for name in values[0]}
+        return torch.cat(values)
+
+    names = [f.name for f in fields(Inputs) if f.name != "window"]
+    return Inputs(**{name: join([getattr(row, name) for row in inputs]) for name in names})

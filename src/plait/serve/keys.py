@@ -1,0 +1,225 @@
+"""What clients call the parts of an observation, and which of the policy's cameras and state those are.
+
+The tables below are all there is. Of a convention, a camera's key is the one whose names on the right include the
+policy's camera; ``{camera}`` stands for the policy's own name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from plait.spec import Spec
+from plait.types import Observation
+
+BASE = ("image", "front", "base", "base_0_rgb", "agentview", "exterior", "exterior_1", "top", "high", "head", "corner2")
+WRIST = ("wrist_image", "wrist", "wrist_0_rgb", "left_wrist_0_rgb", "hand", "eye_in_hand", "gripper")
+INSTRUCTIONS = ("prompt", "task", "instruction", "language_instruction")
+RESET = "reset"
+EPISODES = ("episode", "episode_index")
+AGES = "age_ms"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One way to name the parts.
+
+    Attributes:
+        cameras: key -> names that the policy may have for this camera. A slash that is no part of a key, as in
+            ``images/cam_high``, stands for a map within a map.
+        state: keys whose numbers, one after the other, are the state.
+    """
+
+    cameras: Mapping[str, tuple[str, ...]]
+    state: tuple[str, ...]
+
+
+CONVENTIONS: dict[str, Convention] = {
+    "lerobot": Convention({"observation.images.{camera}": ("{camera}",)}, ("observation.state",)),
+    "lerobot, one camera": Convention({"observation.image": BASE}, ("observation.state",)),
+    "libero": Convention(
+        {"observation/image": BASE, "observation/wrist_image": WRIST},
+        ("observation/state",),
+    ),
+    "droid": Convention(
+        {
+            "observation/exterior_image_1_left": ("exterior_image_1_left", *BASE),
+            "observation/exterior_image_2_left": ("exterior_image_2_left", "exterior_2", "side"),
+            "observation/wrist_image_left": ("wrist_image_left", *WRIST),
+        },
+        ("observation/joint_position", "observation/gripper_position"),
+    ),
+    "aloha": Convention(
+        {
+            "images/cam_high": ("cam_high", *BASE),
+            "images/cam_low": ("cam_low", "low"),
+            "images/cam_left_wrist": ("cam_left_wrist", "left_wrist", *WRIST),
+            "images/cam_right_wrist": ("cam_right_wrist", "right_wrist", "right_wrist_0_rgb"),
+            "images/{camera}": ("{camera}",),
+        },
+        ("state",),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where one client's observations have what the policy needs: camera -> key, and the keys of the state."""
+
+    cameras: Mapping[str, str]
+    state: tuple[str, ...]
+
+    def images(self, message: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """An array for each camera that is there, unchecked; [height, width, 3] where it came as [3, height, width]."""
+        found = {camera: _at(message, key) for camera, key in self.cameras.items()}
+        return {camera: _picture(value) for camera, value in found.items() if value is not None}
+
+    def measured(self, message: Mapping[str, Any]) -> Any:
+        """The state, unchecked; None where a part of it is missing."""
+        parts = [_at(message, key) for key in self.state]
+        if not parts or any(part is None for part in parts):
+            return None
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number then is seen by the envelope
+                return np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
+        except (TypeError, ValueError):  # no numbers
+            return np.zeros(0, np.float32)
+
+
+def instruction(message: Mapping[str, Any]) -> str:
+    """What the robot is told; ``""`` where nothing is, or no text."""
+    return next((value for key in INSTRUCTIONS if isinstance(value := message.get(key), str)), "")
+
+
+def observed(message: Mapping[str, Any], keys: Keys, spec: Spec) -> Observation:
+    """One row of what a client sent, unchecked. Nobody changes it: of what may be written to, it holds a copy."""
+    state = keys.measured(message) if spec.state else None
+    images = {camera: unchanging(image[None]) for camera, image in keys.images(message).items()}
+    return Observation(images, None if state is None else state[None], [instruction(message)])
+
+
+def unchanging(image: np.ndarray) -> np.ndarray:
+    """The image itself where it is read-only."""
+    if image.flags.writeable:
+        image = image.copy()
+        image.flags.writeable = False
+    return image
+
+
+def taken(message: Mapping[str, Any], now: float) -> dict[str, float]:
+    """Modality -> when it was captured, where the client says how old it is: ``{"age_ms": {"images.front": 30.0}}``."""
+    ages = message.get(AGES)
+    if not isinstance(ages, Mapping):
+        return {}
+    return {name: now - float(age) / 1e3 for name, age in ages.items() if isinstance(age, (int, float, np.number))}
+
+
+def begins_anew(message: Mapping[str, Any]) -> bool:
+    """Whether it says that a new episode begins."""
+    return isinstance(mark := message.get(RESET), (bool, np.bool_)) and bool(mark)
+
+
+def episode(message: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What differs from one episode to the next, where the client says it."""
+    marks = map(message.get, EPISODES)
+    return tuple(mark if isinstance(mark, (int, float, str, np.generic)) else None for mark in marks)
+
+
+def accepted(spec: Spec, renamed: Mapping[str, str] | None = None) -> dict[str, Keys]:
+    """Every convention that has a key for each of the policy's cameras.
+
+    Args:
+        renamed: key -> camera, beside the tables: in every convention, this key is that camera's.
+    """
+    own = {camera: key for key, camera in (renamed or {}).items()}
+    found = {
+        name: Keys({**_cameras(convention, spec), **own}, convention.state if spec.state else ())
+        for name, convention in CONVENTIONS.items()
+    }
+    return {name: keys for name, keys in found.items() if keys.cameras.keys() == spec.cameras.keys()}
+
+
+def agree(message: Mapping[str, Any], spec: Spec, known: Mapping[str, Keys]) -> Keys:
+    """The convention that a client's first observation follows.
+
+    Raises:
+        ValueError: it has not all that the policy was trained with, or of another size or type; the sentence says
+            what differs.
+    """
+    if not known:
+        names = ", ".join(map(repr, spec.cameras))
+        raise ValueError(f"no convention has a key for each of the cameras {names}; the server needs --keys KEY=CAMERA")
+    missing = {name: _missing(message, keys, spec) for name, keys in known.items()}
+    best = min(missing, key=lambda name: len(missing[name]))
+    if missing[best]:
+        raise ValueError(f"this observation has {_paths(message)}; missing: {', '.join(missing[best])}")
+    keys = known[best]
+    wrong = [*_wrong_images(keys.images(message), spec), *_wrong_state(keys.measured(message), spec)]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return keys
+
+
+def _cameras(convention: Convention, spec: Spec) -> dict[str, str]:
+    """Camera -> key, each key once: a name that stands further left in the table is the better one."""
+    found: dict[str, str] = {}
+    for key, names in convention.cameras.items():
+        for camera in spec.cameras if "{camera}" in key else [name for name in names if name in spec.cameras]:
+            if camera not in found:
+                found[camera] = key.format(camera=camera)
+                if "{camera}" not in key:
+                    break
+    return found
+
+
+def _missing(message: Mapping[str, Any], keys: Keys, spec: Spec) -> list[str]:
+    cameras = [f"{key!r} (camera {name!r})" for name, key in keys.cameras.items() if _at(message, key) is None]
+    return cameras + [f"{key!r} (state)" for key in keys.state if _at(message, key) is None]
+
+
+def _wrong_images(images: Mapping[str, np.ndarray], spec: Spec) -> list[str]:
+    """One sentence per picture that is not what the policy was trained with."""
+    found = []
+    for camera, image in images.items():
+        height, width = spec.cameras[camera]
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            expected = f"uint8 [height, width, 3], trained with {height} x {width}"
+            found.append(f"camera {camera!r}: {image.dtype} {list(image.shape)}; expected {expected}")
+        elif 0 in image.shape or not 0.95 < image.shape[0] * width / (image.shape[1] * height) < 1.05:
+            shape = f"{image.shape[0]} x {image.shape[1]} (height x width)"
+            found.append(f"camera {camera!r}: {shape} has another aspect than {height} x {width}, as trained; crop it")
+    return found
+
+
+def _wrong_state(state: Any, spec: Spec) -> list[str]:
+    if not spec.state or len(state) == len(spec.state):
+        return []
+    names = ", ".join(spec.state)
+    return [f"state: {len(state)} numbers; expected {len(spec.state)} ({names})"]
+
+
+def _at(message: Mapping[str, Any], key: str) -> Any:
+    """What stands under ``key``, or under ``images/top`` in the map ``images``."""
+    if key in message:
+        return message[key]
+    outer, _, inner = key.partition("/")
+    below = message.get(outer)
+    return below.get(inner) if inner and isinstance(below, Mapping) else None
+
+
+def _picture(value: Any) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        return np.zeros(0)  # no picture, whatever it is
+    return np.moveaxis(value, 0, -1) if value.ndim == 3 and value.shape[0] == 3 != value.shape[-1] else value
+
+
+def _paths(message: Mapping[str, Any]) -> str:
+    """The keys of a message, for people."""
+    paths = [
+        f"{key}/{inner}" if inner else key
+        for key, value in message.items()
+        for inner in (value if isinstance(value, Mapping) else [""])
+    ]
+    shown = ", ".join(map(repr, paths[:12])) or "nothing"
+    return shown[:400] + (" and more" if len(paths) > 12 else "")

@@ -1,0 +1,261 @@
+"""A websocket server that speaks openpi's protocol: existing robot clients talk to it unchanged."""
+
+import asyncio
+import hmac
+import logging
+import signal
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+import plait
+from plait.config import refuse_small
+from plait.policy import Policy
+from plait.safety.envelope import Envelope
+from plait.serve.batching import Batcher, Engine, responsive
+from plait.serve.codec import pack
+from plait.serve.keys import EPISODES, INSTRUCTIONS, RESET, accepted
+from plait.serve.metrics import Metrics
+from plait.serve.session import Served, Session
+
+HEALTH, METRICS = "/healthz", "/metrics"
+SLOWEST_RATE = 1.0  # control steps a second that are assumed where the policy does not say
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """How a policy is served.
+
+    Attributes:
+        host: address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 everybody who can reach it.
+        port: 0 takes one that is free.
+        api_key: clients must send ``Authorization: Api-Key ...``; None: anybody may connect.
+        certificate, private_key: files (PEM) for TLS; both or none.
+        keys: key of an observation -> camera, beside the tables of ``plait.serve.keys``.
+        reset_on_instruction: a new instruction begins a new episode for the policy's memory.
+        batch: robots that are computed together at most.
+        budget_ms: how long an observation waits for those of other robots.
+        deadline_ms: an answer that takes longer is a miss; one control step when 0.
+        silence_ms: a client that sends nothing for so long is silent, and its envelope holds; 0: the length of a
+            chunk, after which its robot has nothing left to do.
+        sessions: connections at once; further ones are refused.
+        message_bytes: the largest message.
+        rate_limit: messages a second of one session.
+        send_s: a client that does not take an answer for so long is dropped.
+        ping_s: how often a connection is probed; one that does not answer for twice as long is dropped.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
+    reset_on_instruction: bool = True
+    batch: int = 16
+    budget_ms: float = 2.0
+    deadline_ms: float = 0.0
+    silence_ms: float = 0.0
+    sessions: int = 256
+    message_bytes: int = 16 * 2**20
+    rate_limit: float = 1000.0
+    send_s: float = 5.0
+    ping_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"port: {self.port} is not between 0 and 65535")
+        refuse_small(batch=(self.batch, 1), budget_ms=(self.budget_ms, 0), deadline_ms=(self.deadline_ms, 0))
+        refuse_small(
+            silence_ms=(self.silence_ms, 0), sessions=(self.sessions, 1), message_bytes=(self.message_bytes, 1024)
+        )
+        refuse_small(rate_limit=(self.rate_limit, 1), send_s=(self.send_s, 0.01), ping_s=(self.ping_s, 0.01))
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key: TLS needs both")
+        if self.api_key == "":
+            raise ValueError("api_key: it is empty; leave it out, or say at least one character")
+
+
+class Server:
+    """Serves one policy while its context is entered.
+
+    async with Server(policy, ServeConfig(port=0)) as server:
+        print(server.port)
+        await server.until_signal()
+
+    Args:
+        policy: on its device. It belongs to the server from here on.
+        envelope: makes the safety envelope of each new session; None serves without.
+        described: what the metadata says beside the policy, such as the checkpoint's fingerprint.
+
+    Raises:
+        ValueError: ``config.keys`` names a camera that the policy lacks, or the envelope does not fit the policy; or,
+            when the context is entered, that host and port cannot be had.
+        OSError: a file for TLS is missing or holds something else.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: ServeConfig = ServeConfig(),
+        envelope: Callable[[], Envelope] | None = None,
+        described: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.policy, self.metrics = policy, Metrics()
+        if unknown := set(config.keys.values()) - policy.spec.cameras.keys():
+            raise ValueError(f"keys: no camera {sorted(unknown)[0]!r}; the policy has {sorted(policy.spec.cameras)}")
+        if envelope:
+            envelope()  # what does not fit the embodiment is told now
+        known = accepted(policy.spec, config.keys)
+        self._sessions: set[Session] = set()
+        step_ms = 1e3 / (policy.spec.rate or SLOWEST_RATE)
+        config = replace(
+            config,
+            deadline_ms=config.deadline_ms or step_ms,
+            silence_ms=config.silence_ms or policy.horizon * step_ms,
+        )
+        self.config = config
+        batcher = Batcher(
+            Engine(policy, config.batch), config.budget_ms / 1e3, self._regular, self.metrics.batch.observe
+        )
+        self.metadata = {**metadata(policy, known), **(described or {})}
+        self._served = Served(policy, config, batcher, self.metrics, known, pack(self.metadata), envelope)
+        self._tls, self._exit = _tls(config), AsyncExitStack()
+        self._listener: Listener | None = None
+        self._work: list[asyncio.Task[None]] = []
+
+    @property
+    def port(self) -> int:
+        assert self._listener is not None, "the server is not running"
+        return next(iter(self._listener.sockets)).getsockname()[1]
+
+    async def __aenter__(self) -> "Server":
+        async with AsyncExitStack() as entered:
+            entered.enter_context(responsive())
+            entered.callback(self._served.batcher.close)
+            await self._served.batcher.warm_up()
+            self._work = [asyncio.create_task(work) for work in (self._served.batcher.run(), self._watch())]
+            for task in self._work:
+                entered.callback(task.cancel)
+            try:
+                self._listener = await entered.enter_async_context(self._listen())
+            except OSError as error:
+                where = f"host {self.config.host!r}, port {self.config.port}"
+                raise ValueError(f"{where}: {error.strerror or error}; take another one (port 0: a free one)") from None
+            self._exit = entered.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._exit.aclose()
+
+    async def until_signal(self) -> None:
+        """Until SIGINT or SIGTERM; raises what made the server unable to go on."""
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopped, *self._work], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    def _listen(self) -> Listener:
+        config = self.config
+        quiet = logging.getLogger("plait.serve.connections")
+        quiet.setLevel(logging.CRITICAL)  # whoever sends garbage must not fill the log
+        return serve(
+            self._handle,
+            config.host,
+            config.port,
+            process_request=self._before,
+            compression=None,
+            max_size=config.message_bytes,
+            max_queue=1,
+            open_timeout=config.send_s,
+            close_timeout=1.0,
+            ping_interval=config.ping_s,
+            ping_timeout=2 * config.ping_s,
+            ssl=self._tls,
+            logger=quiet,
+        )
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        session = Session(self._served, connection)
+        self._sessions.add(session)
+        self.metrics.sessions, self.metrics.opened = len(self._sessions), self.metrics.opened + 1
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+            self.metrics.sessions = len(self._sessions)
+
+    def _before(self, connection: ServerConnection, request: Request) -> Response | None:
+        """What is answered without a session."""
+        if request.path == HEALTH:
+            return connection.respond(200, "OK\n")
+        if not self._authorised(request.headers.get("Authorization", "")):
+            return connection.respond(401, "the API key is missing or wrong\n")
+        if request.path == METRICS:
+            return connection.respond(200, self.metrics.text())
+        if len(self._sessions) >= self.config.sessions:
+            return connection.respond(503, f"{self.config.sessions} sessions are open, which is all; try again later\n")
+        return None
+
+    def _authorised(self, given: str) -> bool:
+        wanted = self.config.api_key
+        return wanted is None or hmac.compare_digest(
+            given.encode(errors="surrogateescape"), f"Api-Key {wanted}".encode()
+        )
+
+    def _regular(self) -> int:
+        """Sessions that asked within the last second."""
+        now = time.monotonic()
+        return sum(now - session.last < 1.0 for session in self._sessions)
+
+    async def _watch(self) -> None:
+        """Once per control step: who is silent, and how long sessions spend in which mode."""
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(1 / (self.policy.spec.rate or SLOWEST_RATE))
+            now = time.monotonic()
+            for session in self._sessions:
+                if 1e3 * (now - session.last) > self.config.silence_ms:
+                    session.silent(now)
+                self.metrics.in_mode(session.safety["mode"], now - before)
+            before = now
+
+
+def metadata(policy: Policy, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What the server says first, as maps, lists, text and numbers."""
+    spec, config = policy.spec, policy.config
+    return {
+        "server": f"plait {plait.__version__}",
+        "spec": {name: value for name, value in asdict(spec).items() if value is not None},
+        "action_horizon": config.action_horizon,
+        "execute": config.execute,
+        "rate": spec.rate,
+        "memory": policy.memory is not None,
+        "keys": {
+            name: {"cameras": dict(keys.cameras), "state": list(keys.state), "instruction": list(INSTRUCTIONS)}
+            for name, keys in known.items()
+        },
+        "reset": {"message": RESET, "on_change": list(EPISODES)},
+    }
+
+
+def _tls(config: ServeConfig) -> ssl.SSLContext | None:
+    if config.certificate is None or config.private_key is None:
+        return None
+    for file in (config.certificate, config.private_key):
+        if not Path(file).is_file():
+            raise FileNotFoundError(2, "no such certificate or key", file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.certificate, config.private_key)
+    return context

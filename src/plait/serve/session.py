@@ -1,0 +1,221 @@
+"""One connection, one robot: its own memory, its own safety envelope, and an answer to each of its messages."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from plait.control import refuse_infinite
+from plait.policy import Policy
+from plait.safety.envelope import Envelope
+from plait.safety.modes import Mode
+from plait.serve.batching import Batcher, Question
+from plait.serve.codec import Limits, Malformed, pack, unpack
+from plait.serve.keys import Keys, agree, begins_anew, episode, observed, taken
+from plait.serve.metrics import Metrics
+from plait.types import Observation
+
+if TYPE_CHECKING:
+    from plait.serve.server import ServeConfig
+
+WAITING = 2  # messages of one session that are read ahead
+HELD = (Mode.HOLD, Mode.STOPPED)  # in which nothing moves
+ERROR = 1011  # the close code of a session that ends with a sentence
+
+
+@dataclass
+class Served:
+    """What all sessions of a server share."""
+
+    policy: Policy
+    config: "ServeConfig"
+    batcher: Batcher
+    metrics: Metrics
+    known: Mapping[str, Keys]
+    metadata: bytes
+    envelope: Callable[[], Envelope] | None
+
+
+@dataclass
+class Arrived:
+    """A message, or what is wrong with it, and when it came."""
+
+    message: dict[str, Any] | Exception
+    at: float
+
+
+@dataclass(eq=False)
+class Session:
+    """Answers each message of one connection in order.
+
+    Attributes:
+        last: when the newest observation came; silence is counted from there.
+    """
+
+    served: Served
+    connection: ServerConnection
+    last: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        served = self.served
+        self.envelope = served.envelope() if served.envelope else None
+        if self.envelope:
+            self.envelope.name = "{}:{}".format(*self.connection.remote_address[:2])  # as the audit calls it
+        self.memory, self.begins = served.policy.start(1), True
+        self.keys: Keys | None = None
+        self.told: tuple[Any, ...] = ()
+        self.sequence, self.previous_ms = 0, 0.0
+        self._waiting: asyncio.Queue[Arrived | None] = asyncio.Queue(WAITING)
+        self._allowance = Allowance(served.config.rate_limit)
+
+    @property
+    def safety(self) -> dict[str, Any]:
+        """``{"mode", "reasons"}``, as it goes into every reply."""
+        return self.envelope.state if self.envelope else {"mode": "off", "reasons": []}
+
+    async def run(self) -> None:
+        """Until the client leaves, or does what ends its session."""
+        reader = asyncio.create_task(self._read())
+        try:
+            await self._send(self.served.metadata)
+            while (arrived := await self._waiting.get()) is not None:
+                await self._send(pack(await self._answer(arrived)))
+                self._measure(arrived)
+        except ConnectionClosed:
+            pass
+        except Exception as error:
+            await self._refuse(error)
+        finally:
+            reader.cancel()
+
+    def silent(self, now: float) -> None:
+        """Nothing came for too long: what the envelope makes of that."""
+        if self.envelope and self.envelope.mode not in HELD:  # a pause is no reason to stop
+            self.envelope.silent(now)
+            self.served.metrics.faults["silent"] += self.envelope.mode in HELD
+
+    async def _read(self) -> None:
+        try:
+            async for message in self.connection:
+                await self._waiting.put(self._taken(message))
+        except ConnectionClosed:
+            pass
+        await self._waiting.put(None)
+
+    def _taken(self, message: str | bytes) -> Arrived:
+        now = time.monotonic()
+        try:
+            self._allowance.take(now)
+            if isinstance(message, str):
+                raise Malformed("a text frame; observations are binary frames of msgpack")
+            value = unpack(message, Limits(self.served.config.message_bytes))
+            if not isinstance(value, dict):
+                raise Malformed(f"{type(value).__name__}; an observation is a map")
+            return Arrived(value, now)
+        except Malformed as error:
+            return Arrived(error, now)
+
+    async def _answer(self, arrived: Arrived) -> dict[str, Any]:
+        if isinstance(arrived.message, Exception):
+            raise arrived.message
+        self.sequence += 1
+        message = arrived.message
+        if begins_anew(message):
+            self._reset()
+            if len(message) == 1:
+                return {"reset": True, "sequence": self.sequence, "safety": self.safety}
+        return await self._act(message, arrived.at)
+
+    def _reset(self) -> None:
+        self.begins = True
+        if self.envelope:
+            self.envelope.reset()
+
+    async def _act(self, message: dict[str, Any], arrived: float) -> dict[str, Any]:
+        spec, served = self.served.policy.spec, self.served
+        if self.keys is None or self.envelope is None:  # later on, what is wrong is the envelope's to judge
+            self.keys = agree(message, spec, served.known if self.keys is None else {"": self.keys})
+        self.last = arrived
+        observation = observed(message, self.keys, spec)
+        told = (observation.instruction[0] if served.config.reset_on_instruction else "", *episode(message))
+        self.begins |= told != self.told
+        self.told = told
+        moves = True
+        if self.envelope:
+            judged = self.envelope.judge(observation, arrived, taken(message, arrived))
+            observation, moves = judged.observation, judged.mode not in HELD
+        return await self._reply(observation, arrived, moves)
+
+    async def _reply(self, observation: Observation, arrived: float, moves: bool) -> dict[str, Any]:
+        """Args: moves: whether the policy is asked; the envelope makes a hold of the zeros otherwise."""
+        policy, infer_ms = self.served.policy, 0.0
+        chunk = np.zeros((policy.horizon, len(policy.spec.actions)), np.float32)
+        if superseded := not self._waiting.empty():  # a newer one is here: what this one asks for would come too late
+            self.served.metrics.faults["superseded"] += 1
+            chunk = chunk[:0]
+        elif moves:
+            answer = await self.served.batcher.ask(Question(observation, self.memory, self.begins))
+            self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
+            if self.envelope:
+                self.envelope.notice(answer.features)
+        now = time.monotonic()
+        if self.envelope:
+            chunk = self.envelope.limit(chunk, now, now - arrived, policy.config.execute)
+        refuse_infinite(chunk, policy.spec)
+        rate = policy.spec.rate
+        return {
+            "actions": chunk.astype(np.float32, copy=False),
+            "policy_timing": {"infer_ms": infer_ms},
+            "server_timing": {"infer_ms": 1e3 * (now - arrived), "prev_total_ms": self.previous_ms},
+            "safety": self.safety,
+            "sequence": self.sequence,
+            "superseded": superseded,
+            "observation_age_ms": 1e3 * (now - arrived),
+            "valid_until_ms": 1e3 * policy.horizon / rate if rate else None,
+            "hold": self.envelope.still().tolist() if self.envelope else None,
+        }
+
+    def _measure(self, arrived: Arrived) -> None:
+        self.previous_ms = 1e3 * (time.monotonic() - arrived.at)
+        self.served.metrics.latency_ms.observe(self.previous_ms)
+        self.served.metrics.misses += self.previous_ms > self.served.config.deadline_ms
+
+    async def _send(self, message: bytes | str) -> None:
+        """Raises ConnectionClosed when the client does not take it in time."""
+        try:
+            async with asyncio.timeout(self.served.config.send_s):
+                await self.connection.send(message)
+        except TimeoutError:
+            self.served.metrics.faults["slow_reader"] += 1
+            self.connection.transport.abort()
+            await self.connection.wait_closed()
+            raise ConnectionClosed(None, None) from None
+
+    async def _refuse(self, error: Exception) -> None:
+        """The sentence, then the end of this session; the others do not notice."""
+        kind = "malformed" if isinstance(error, Malformed) else "refused" if isinstance(error, ValueError) else "failed"
+        self.served.metrics.faults[kind] += 1
+        try:
+            await self._send(str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+            await self.connection.close(ERROR, kind)
+        except ConnectionClosed:
+            pass
+
+
+class Allowance:
+    """At most ``rate`` messages a second on average, and a second's worth of them at once."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.left, self.since = rate, rate, time.monotonic()
+
+    def take(self, now: float) -> None:
+        """Raises Malformed when there are too many."""
+        self.left = min(self.rate, self.left + self.rate * (now - self.since)) - 1
+        self.since = now
+        if self.left < 0:
+            raise Malformed(f"more than {self.rate:g} messages a second; send one when the answer to the last has come")

@@ -1,0 +1,374 @@
+"""Hostile messages: a corpus of real ones, mutated; what gives a new kind of answer joins the corpus.
+
+python tests/fuzzing.py --codec 1000000 --server 100000     # what make fuzz does
+"""
+
+import argparse
+import json
+import random
+import re
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from messages import message
+from plait.serve.client import Client
+from plait.serve.codec import Malformed, pack, unpack
+
+MARKERS = bytes([0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, *range(0xC0, 0xE0)])  # what begins a value in msgpack
+NUMBERS = (-1, 0, 1, 2, 7, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 2**63, 1e308, float("nan"), float("inf"), "", "x" * 5000, b"", b"\xff" * 64, [], {}),
+    *([[]] * 50, {"a": {"a": {"a": {}}}}, "<f4", "|O", "|V8", "<U4", [2**40, 2**40], [-1], [0, 3], [2.5]),
+)
+NAMES = ("a", "reset", "prompt", "episode", b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape")
+LARGEST_CORPUS, REAL = 400, 8
+
+
+class Mutator:
+    """Endless messages from real ones. ``learn`` tells which of them were worth keeping."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.corpus = _real()
+        self._known: set[str] = set()
+
+    def next(self) -> bytes:
+        draw = self.random
+        found = draw.choice(self.corpus[:REAL] if draw.random() < 0.6 else self.corpus)
+        for _ in range(draw.choice((1, 1, 1, 1, 2, 4))):
+            found = draw.choice(MUTATIONS)(draw, found, self.corpus)
+        return found[:200_000]
+
+    def learn(self, sent: bytes, answer: str) -> None:
+        kind = re.sub(r"[0-9]+|'.*'", "", answer)[:60]
+        if kind not in self._known and len(self.corpus) < LARGEST_CORPUS and len(sent) < 4000:
+            self._known.add(kind)
+            self.corpus.append(sent)
+
+
+def _real() -> list[bytes]:
+    """Small observations of every convention, a reset, and each kind of value."""
+    small = message(size=8)
+    front, wrist, state, told = small.values()
+    return [
+        *map(
+            pack, (small, {"reset": True}, {**small, "reset": True}, {**small, "episode": 3, "age_ms": {"state": 2.0}})
+        ),
+        pack({"observation.images.front": front, "observation.images.wrist": wrist, "observation.state": state}),
+        pack(
+            {"images": {"cam_high": np.moveaxis(front, -1, 0), "cam_left_wrist": wrist}, "state": state, "task": told}
+        ),
+        pack(
+            {**small, "observation/state": state.tolist(), "more": [np.float32(1), np.bool_(False), np.int8(-4), None]}
+        ),
+        pack({"observation/exterior_image_1_left": front, "observation/joint_position": state[:7].astype(">f8")}),
+    ]
+
+
+def flip(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    changed = bytearray(data or b"\x80")
+    for _ in range(draw.choice((1, 2, 8))):
+        changed[draw.randrange(min(len(changed), draw.choice((64, len(changed)))))] ^= 1 << draw.randrange(8)
+    return bytes(changed)
+
+
+def mark(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    place = draw.randrange(len(data) + 1)
+    return data[:place] + bytes([draw.choice(MARKERS)]) + data[place + draw.choice((0, 1)) :]
+
+
+def cut(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    return data[: draw.randrange(len(data) + 1)]
+
+
+def drop(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    place = draw.randrange(len(data) + 1)
+    return data[:place] + data[place + draw.choice((1, 2, 5, 100)) :]
+
+
+def repeat(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    place = draw.randrange(len(data) + 1)
+    return data[:place] + data[place : place + draw.choice((1, 3, 50))] * draw.choice((2, 9, 300)) + data[place:]
+
+
+def splice(draw: random.Random, data: bytes, corpus: list[bytes]) -> bytes:
+    other = draw.choice(corpus)
+    return data[: draw.randrange(len(data) + 1)] + other[draw.randrange(len(other) + 1) :]
+
+
+def lengths(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    """Another number where a 16- or 32-bit length stands."""
+    places = [i for i, byte in enumerate(data[:2000]) if 0xC4 <= byte <= 0xC9 or 0xD9 <= byte <= 0xDF]
+    if not places:
+        return data
+    place, size = draw.choice(places) + 1, draw.choice((1, 2, 4))
+    number = draw.choice(NUMBERS) % 2 ** (8 * size)
+    return data[:place] + number.to_bytes(size, "big") + data[place + size :]
+
+
+def nest(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    return draw.choice((b"\x91", b"\x81\xa1a", b"\x81\xc4\x01a")) * draw.choice((1, 7, 8, 9, 600, 5000)) + data
+
+
+def bomb(draw: random.Random, _: bytes, __: list[bytes]) -> bytes:
+    """Little that claims or becomes much."""
+    return draw.choice(
+        (
+            b"\x90" * 100_000,
+            b"\xdc\x10\x00" * 2000,
+            b"\xdd\xff\xff\xff\xff" + bytes(100),
+            b"\xdf\x00\x00\xff\xff" + b"\xa1a\xc0" * 5000,
+            b"\xdc\x0f\xff" + b"\x80" * 4095,
+            b"\xc6\x7f\xff\xff\xff" + bytes(1000),
+        )
+    )
+
+
+def edit(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    """Another value, or none, or another key, somewhere in the tree, encoded properly."""
+    try:
+        tree = msgpack.unpackb(data[:4000], strict_map_key=False, max_array_len=100, max_map_len=100)
+        holder, key = _place(draw, tree)
+        if isinstance(holder, dict) and draw.random() < 0.2:
+            holder[draw.choice(NAMES)] = holder.pop(key)
+        elif draw.random() < 0.15:
+            del holder[key]
+        else:
+            holder[key] = draw.choice(ODD)
+        return msgpack.packb(tree) or b""
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
+        return data
+
+
+def _place(draw: random.Random, tree: Any) -> tuple[Any, Any]:
+    """A container somewhere in the tree, and one of its keys."""
+    if not isinstance(tree, (dict, list)) or not tree:
+        raise ValueError("nothing to change")
+    key = draw.choice(list(tree) if isinstance(tree, dict) else range(len(tree)))
+    below = tree[key]
+    return _place(draw, below) if isinstance(below, (dict, list)) and below and draw.random() < 0.6 else (tree, key)
+
+
+MUTATIONS: tuple[Callable[[random.Random, bytes, list[bytes]], bytes], ...] = (
+    *(flip, mark, cut, drop, repeat, splice, lengths, nest) * 2,
+    *(edit,) * 14,
+    bomb,
+)
+
+
+def fuzz_codec(count: int, seed: int = 0) -> Counter[str]:
+    """How many messages were taken and refused; anything else is raised."""
+    mutator, found = Mutator(seed), Counter[str]()
+    for _ in range(count):
+        sent = mutator.next()
+        try:
+            value = unpack(sent)
+        except Malformed as error:
+            assert len(str(error)) < 400, str(error)
+            mutator.learn(sent, str(error))
+            found["refused"] += 1
+        else:
+            again = pack(value)
+            assert pack(unpack(again)) == again, "what was taken is something that can be sent"
+            mutator.learn(sent, f"taken {type(value)}")
+            found["taken"] += 1
+    return found
+
+
+class Link:
+    """A websocket by hand, which sends what no library would."""
+
+    OPENING = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stream = self.socket.makefile("rb")
+
+    def open(self) -> "Link":
+        self.socket.sendall(self.OPENING)
+        while self.stream.readline() != b"\r\n":
+            pass
+        assert self.receive()[0] == 2, "the metadata come first"
+        return self
+
+    def send(self, payload: bytes, opcode: int = 2) -> None:
+        """One frame, whose mask of zeros leaves the payload as it is."""
+        size = len(payload)
+        short = size if size < 126 else 126 if size < 2**16 else 127
+        length = b"" if size < 126 else struct.pack(">H" if short == 126 else ">Q", size)
+        self.socket.sendall(bytes([0x80 | opcode, 0x80 | short]) + length + bytes(4) + payload)
+
+    def receive(self) -> tuple[int, bytes]:
+        """Opcode and payload; (8, b"") when the connection has ended."""
+        head = self.stream.read(2)
+        if len(head) < 2:
+            return 8, b""
+        size = head[1] & 0x7F
+        if size >= 126:
+            size = int.from_bytes(self.stream.read(2 if size == 126 else 8), "big")
+        return head[0] & 0x0F, self.stream.read(size)
+
+    def close(self) -> None:
+        self.stream.close()
+        self.socket.close()
+
+
+def fuzz_server(port: int, count: int, seed: int = 0) -> Counter[str]:
+    """What the server made of so many messages: ``answered``, ``refused`` (a sentence, then close code 1011),
+    ``closed`` (by the websocket library), or, of what is no message, ``garbage``. Anything else is an AssertionError.
+    """
+    mutator, found, link = Mutator(seed), Counter[str](), None
+    for _ in range(count):
+        link = link or Link(port).open()
+        if mutator.random.random() < 0.05:
+            _garbage(mutator.random, port)
+            found["garbage"] += 1
+            continue
+        sent = mutator.next()
+        opcode = 1 if mutator.random.random() < 0.03 else 2
+        link.send(sent, opcode)
+        opcode, told = link.receive()
+        assert opcode in (1, 2, 8), opcode
+        if opcode == 2:
+            mutator.learn(sent, str(sorted(unpack(told))))
+            found["answered"] += 1
+            continue
+        if opcode == 1:
+            mutator.learn(sent, told.decode())
+            opcode, told = link.receive()
+            assert (opcode, told[:2]) == (8, struct.pack(">H", 1011))
+            found["refused"] += 1
+        else:
+            found["closed"] += 1
+        link.close()
+        link = None
+    if link:
+        link.close()
+    return found
+
+
+def _garbage(draw: random.Random, port: int) -> None:
+    """Bytes that are no HTTP request, or no frame."""
+    link = Link(port)
+    try:
+        if draw.random() < 0.5:
+            link.socket.sendall(flip(draw, cut(draw, Link.OPENING, []), []))
+        else:
+            link.open().socket.sendall(draw.randbytes(draw.choice((1, 2, 14, 500))))
+    except OSError:  # it has closed already
+        pass
+    link.close()
+
+
+class Healthy:
+    """A robot in a thread of its own, which checks each of its answers against the bare policy."""
+
+    def __init__(self, policy: Any, port: int) -> None:
+        self.port, self.checked, self.slowest = port, 0, 0.0
+        self.wrong: list[str] = []
+        from serving import expected
+
+        self._sent = [message(seed) for seed in range(8)]
+        self._expected = [expected(policy, sent) for sent in self._sent]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Healthy":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with Client(port=self.port, timeout=30) as robot:
+                while not self._stop.is_set():
+                    i, start = self.checked % 8, time.monotonic()
+                    reply = robot.infer(self._sent[i])
+                    self.slowest = max(self.slowest, time.monotonic() - start)
+                    if not np.allclose(reply["actions"], self._expected[i], rtol=1e-4, atol=1e-5):
+                        self.wrong.append(f"answer {self.checked}: {reply['safety']}, {reply['actions']}")
+                    self.checked += 1
+                    time.sleep(0.05)
+        except Exception as error:
+            self.wrong.append(repr(error))
+
+
+def main() -> None:
+    """Fuzz the codec in this process, and a server in another one or the one at --port."""
+    options = argparse.ArgumentParser(description=main.__doc__)
+    options.add_argument("--codec", type=int, default=0, help="messages")
+    options.add_argument("--server", type=int, default=0, help="messages")
+    options.add_argument("--port", type=int)
+    options.add_argument("--seed", type=int, default=0)
+    asked = options.parse_args()
+    if asked.port is not None:
+        print(json.dumps(fuzz_server(asked.port, asked.server, asked.seed)))
+        return
+    if asked.codec:
+        print(json.dumps({"codec": _measured_codec(asked.codec, asked.seed)}), flush=True)
+    if asked.server:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({"server": _measured_server(Path(folder), asked.server, asked.seed)}), flush=True)
+
+
+def _measured_codec(count: int, seed: int) -> dict[str, Any]:
+    fuzz_codec(min(count, 20_000), seed + 1)  # so that memory has settled
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    found = fuzz_codec(count, seed)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"messages": count, "seconds": time.monotonic() - start, **found, "memory_grown_mib": round(grown, 1)}
+
+
+def _measured_server(folder: Path, count: int, seed: int) -> dict[str, Any]:
+    from plait import checkpoint
+    from policies import small_policy
+
+    policy = small_policy()
+    checkpoint.save(policy, folder / "policy")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "plait", "serve", str(folder / "policy"), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        Client(port=port, wait=60).close()
+        fuzz_server(port, min(count, 2000), seed + 1)
+        before, start = _memory(server.pid), time.monotonic()
+        with Healthy(policy, port) as robot:
+            found = fuzz_server(port, count, seed)
+        after, seconds = _memory(server.pid), time.monotonic() - start
+        assert server.poll() is None and not robot.wrong, robot.wrong[:3]
+    finally:
+        server.terminate()
+    assert server.wait(20) == 0
+    told = {"messages": count, "seconds": seconds, **found, "memory_mib": [round(before), round(after)]}
+    healthy = {"answers": robot.checked, "wrong": len(robot.wrong), "slowest_ms": round(1e3 * robot.slowest)}
+    return {**told, "healthy_session": healthy}
+
+
+def _memory(pid: int) -> float:
+    """Resident, in MiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    main()

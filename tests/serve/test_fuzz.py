@@ -1,0 +1,38 @@
+"""Hostile messages: the codec raises nothing but Malformed, and a server's other session gets right answers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fuzzing import Healthy
+from plait.safety.envelope import Envelope, SafetyConfig
+from policies import SPEC, small_policy
+from serving import serving
+
+SCRIPT = Path(__file__).parents[1] / "fuzzing.py"
+
+
+def fuzzed(*arguments: str) -> dict[str, Any]:
+    """What the script tells; it runs in a process of its own, where functions are as fast as they are for a robot."""
+    ended = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_codec() -> None:
+    found = fuzzed("--codec", "20000")["codec"]
+    assert found["taken"] + found["refused"] == 20_000 and min(found["taken"], found["refused"]) > 1000
+    assert found["memory_grown_mib"] < 50
+
+
+def test_a_server_with_another_session() -> None:
+    policy = small_policy()
+    patient = SafetyConfig(silent_after=600, stale_after=600)  # the machine that runs this may be busy
+    with serving(policy, lambda: Envelope(SPEC, patient), silence_ms=60_000) as server:
+        with Healthy(policy, server.port) as robot:
+            found = fuzzed("--port", str(server.port), "--server", "2000")
+        assert robot.wrong == [] and robot.checked > 20
+        assert sum(found.values()) == 2000 and min(found[kind] for kind in ("answered", "refused", "garbage")) > 20
+        assert server.metrics.faults["failed"] == 0

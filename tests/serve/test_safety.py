@@ -1,0 +1,134 @@
+"""The safety envelope behind the socket: each robot has its own, and every reply tells its state."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from messages import message
+from plait.policy import Policy
+from plait.safety.bounds import LimitsConfig
+from plait.safety.calibration import Calibration
+from plait.safety.envelope import Envelope, SafetyConfig
+from plait.serve.client import Client
+from plait.serve.server import Server
+from policies import SPEC, small_policy
+from serving import client, expected, serving
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return small_policy()
+
+
+def enveloped(policy: Policy, **settings: Any) -> Any:
+    config = SafetyConfig(**settings)
+    return lambda: Envelope(SPEC, config, Calibration.of(policy, {"train": {"modality_dropout": 0.2}}))
+
+
+@pytest.fixture(scope="module")
+def server(policy: Policy) -> Iterator[Server]:
+    with serving(policy, enveloped(policy, stop_after=4)) as server:
+        yield server
+
+
+def modes(robot: Client, count: int, **changes: Any) -> list[str]:
+    return [robot.infer({**message(seed), **changes})["safety"]["mode"] for seed in range(count)]
+
+
+BLACK = np.zeros((32, 32, 3), np.uint8)
+
+
+def test_clean_observations_get_the_bare_policys_answer(server: Server, policy: Policy) -> None:
+    with client(server) as robot:
+        for seed in range(3):
+            reply = robot.infer(message(seed))
+            np.testing.assert_allclose(reply["actions"], expected(policy, message(seed)), rtol=1e-4, atol=1e-5)
+            assert reply["safety"] == {"mode": "nominal", "reasons": []}
+            assert reply["hold"] == [0.0] * 6 + [reply["actions"][3, 6]]
+
+
+def test_a_black_camera_degrades_that_robot_and_no_other(server: Server) -> None:
+    with client(server) as robot, client(server) as other:
+        assert modes(robot, 1) == ["nominal"]
+        reply = robot.infer({**message(1), "observation/image": BLACK})
+        assert reply["safety"]["mode"] == "degraded"
+        assert reply["safety"]["reasons"][0].startswith("images.front: black")
+        assert reply["actions"].any()
+        assert modes(other, 2) == ["nominal"] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"observation/image": BLACK, "observation/wrist_image": BLACK},
+        {"observation/image": BLACK[:16], "observation/wrist_image": BLACK.astype(np.float32)},
+        {"observation/image": "gone", "observation/wrist_image": [1, 2]},
+        {"prompt": ""},
+        {"prompt": "go " * 17},
+    ],
+)
+def test_without_sight_or_words_it_holds_then_stops_until_it_is_reset(
+    server: Server, policy: Policy, changes: dict[str, Any]
+) -> None:
+    with client(server) as robot:
+        before = robot.infer(message())["actions"]
+        reply = robot.infer({**message(1), **changes})
+        assert reply["safety"]["mode"] == "hold" and reply["safety"]["reasons"]
+        assert reply["policy_timing"]["infer_ms"] == 0
+        np.testing.assert_array_equal(reply["actions"], np.tile([*[0.0] * 6, before[3, 6]], (8, 1)).astype(np.float32))
+        assert modes(robot, 5, **changes)[-2:] == ["stopped", "stopped"]
+        assert modes(robot, 2) == ["stopped", "stopped"]
+        assert robot.reset()["safety"] == {"mode": "nominal", "reasons": []}
+        assert modes(robot, 1) == ["nominal"]
+
+
+@pytest.mark.parametrize("state", [np.full(8, np.nan), np.zeros(7), "none", None])
+def test_a_broken_state_reaches_no_policy(server: Server, state: Any) -> None:
+    with client(server) as robot:
+        assert modes(robot, 1) == ["nominal"]
+        reply = robot.infer({**message(1), "observation/state": state})
+        assert reply["safety"]["mode"] == "degraded" and reply["safety"]["reasons"][0].startswith("state: ")
+
+
+def test_a_stale_observation_is_late(server: Server) -> None:
+    with client(server) as robot:
+        assert modes(robot, 1) == ["nominal"]
+        reply = robot.infer({**message(1), "age_ms": {"images.wrist": 900.0, "images.front": 50}})
+        assert reply["safety"]["reasons"] == ["images.wrist: late, 0.900 s old"]
+
+
+def test_actions_are_limited(policy: Policy) -> None:
+    small = LimitsConfig(low=(-0.01,) * 7, high=(0.01,) * 7)
+    with serving(policy, enveloped(policy, limits=small)) as server, client(server) as robot:
+        actions = robot.infer(message())["actions"]
+        np.testing.assert_allclose(actions, expected(policy, message()).clip(-0.01, 0.01), atol=1e-6)
+
+
+def test_what_is_not_finite_is_held(policy: Policy) -> None:
+    broken = small_policy()
+    broken.normalise_action.mean[0] = np.nan
+    with serving(broken, enveloped(policy)) as server, client(server) as robot:
+        assert not robot.infer(message())["actions"][:, :6].any()
+
+
+def test_a_silent_robot_holds(policy: Policy) -> None:
+    with serving(policy, enveloped(policy, silent_after=2), silence_ms=200) as server, client(server) as robot:
+        assert modes(robot, 1) == ["nominal"]
+        time.sleep(0.7)
+        assert server.metrics.faults["silent"] == 1
+        assert server.metrics.modes["hold"] > 0.1
+        reply = robot.infer(message(1))
+        assert reply["safety"]["mode"] == "hold"
+        assert robot.reset()["safety"]["mode"] == "nominal"
+
+
+def test_the_envelope_goes_on_from_what_the_robot_has_executed(policy: Policy) -> None:
+    """The acceleration limit of a chunk begins at the last step that was run, not at the end of the chunk before."""
+    limits = LimitsConfig(max_acceleration=1.0, step=(1.0, 1.0, 1.0))  # 0.01 per step more in each step
+    with serving(policy, enveloped(policy, limits=limits)) as server, client(server) as robot:
+        executed = np.concatenate([robot.infer(message(seed))["actions"][:4, :3] for seed in range(6)])
+    growth = np.diff(np.abs(executed), axis=0)
+    assert np.abs(executed).max() > 0.02 and growth.max() <= 0.01 + 1e-6
