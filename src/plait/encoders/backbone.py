@@ -10,8 +10,11 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from plait.encoders.hub import reach_hub
 from plait.encoders.pixels import PixelNormaliser, grid_tokens
 from plait.types import Shape, Tokens
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm names them on the hub
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def _create(name: str, size: tuple[int, int], weights: str, scales: tuple[int, .
         _check_weights(weights, timm.create_model(name, num_classes=0), name)
         options["pretrained_cfg_overlay"] = {"file": weights}
     try:
+        if weights == "hub":
+            _find_on_hub(timm.get_pretrained_cfg(name))
         try:
             return timm.create_model(name, img_size=size, **options)  # vision transformers want the size
         except TypeError:
@@ -105,6 +110,15 @@ def _create(name: str, size: tuple[int, int], weights: str, scales: tuple[int, .
         raise ValueError(
             f"vision: cannot load {weights!r} for {name!r}: {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def _find_on_hub(described: Any) -> None:
+    """Raise an OSError when the weights are neither on this machine nor to be had."""
+    from huggingface_hub import try_to_load_from_cache
+
+    hub_id = described.hf_hub_id if described else None
+    if hub_id and not any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in WEIGHT_FILES):
+        reach_hub(hub_id)
 
 
 def _check_weights(path: str, model: nn.Module, name: str) -> None:

@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plait.encoders.hub import reach_hub
 from plait.encoders.recall import Recall
 from plait.encoders.tokenizer import Tokenizer
 from plait.types import Shape, Tokens
-
-PATIENCE = 5.0  # seconds for the hub's first answer
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _load(kind: str, name: str, **options: Any) -> Any:
             except (OSError, ValueError):
                 if Path(name).is_dir():
                     raise
-                _reach_hub(name)
+                reach_hub(name)
                 return load()
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -135,18 +134,6 @@ def _load(kind: str, name: str, **options: Any) -> Any:
                 f"language: no text model {name!r}, neither as a folder nor from the hub ({reason}); give the name of "
                 "a model on the hub, or the folder of one with config.json, model.safetensors and tokenizer.json"
             ) from error
-
-
-def _reach_hub(name: str) -> None:
-    """Raise an OSError when the hub is out of reach; transformers would try, and complain, for half a minute."""
-    from huggingface_hub import model_info
-
-    try:
-        model_info(name, timeout=PATIENCE)
-    except (OSError, ValueError):
-        pass  # the hub said no, or is not to be asked: transformers says why
-    except Exception as error:  # of the HTTP library, which differs from version to version
-        raise OSError(f"the hub is out of reach: {error}") from error
 
 
 def _transformers() -> Any:
