@@ -45,7 +45,7 @@ def test_scenes_a_report_and_a_policy_that_starts_there(folder: Path, capsys: py
     assert main(f"{train} --init aligned".split()) == 0
     assert "init: the encoders of cameras (" in capsys.readouterr().err
     assert main(f"{train} --init aligned --vision.width 64 --out other".split()) == 2
-    assert "say --vision.width 48." in capsys.readouterr().err
+    assert "say --vision.width 40." in capsys.readouterr().err
 
 
 def test_a_folder_of_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

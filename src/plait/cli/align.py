@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from plait.train.config import TrainConfig
 
 REPORT = "align.json"
+RECIPE = "tabletop-pick"  # whose encoders are the default
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class Align(Verb):
     def parse(cls, arguments: list[str], program: str) -> "Verb":
         """``[--vision NAME] [--language NAME]``, then their fields, as for ``plait train``."""
         from plait.alignment.aligner import AlignConfig
+        from plait.recipes import RECIPES
 
-        config: Any = AlignConfig()
+        policy = RECIPES[RECIPE]().policy
+        config: Any = AlignConfig(policy.image_size, policy.vision, policy.language)
         config, rest = swap_parts(config, arguments)
         return cls(**vars(_options(config, rest, program)))
 
