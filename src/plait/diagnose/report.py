@@ -66,7 +66,7 @@ def report(
             if name not in answers:
                 start = time.perf_counter()
                 answers[name] = QUESTIONS[name](subject)
-                answers[name] = replace(answers[name], seconds=round(time.perf_counter() - start, 1))
+                answers[name] = replace(answers[name], seconds=round(time.perf_counter() - start, 3))
             missing = [other for other in questions if other not in answers]
             _write(folder, settings, answers, missing, more(answers))
             yield name, answers[name]
