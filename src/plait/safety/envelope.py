@@ -174,7 +174,7 @@ class Envelope:
         Raises:
             RuntimeError: absolute actions, and nothing was ever measured: there is no place to hold.
         """
-        held = self.mode in (Mode.HOLD, Mode.STOPPED) or self._last is None
+        held = self.mode.stands or self._last is None
         if not held and -1 <= age * self.rate <= self.config.stale_after and not self._is_silent(now):
             return self._limits.apply(actions, self.mode is Mode.DEGRADED, execute)
         steps = steps_of(actions)

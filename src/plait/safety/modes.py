@@ -22,6 +22,11 @@ class Mode(StrEnum):
         """0 for nominal, up to 3 for stopped."""
         return ORDER.index(self)
 
+    @property
+    def stands(self) -> bool:
+        """Whether nothing may move."""
+        return self in (Mode.HOLD, Mode.STOPPED)
+
 
 ORDER = tuple(Mode)
 

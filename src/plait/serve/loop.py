@@ -19,7 +19,6 @@ from plait.config import refuse_small
 from plait.policy import Policy
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope, SafetyConfig
-from plait.safety.modes import Mode
 from plait.serve.batching import Answer, Engine, Question, responsive
 from plait.serve.keys import Keys, accepted, agree, observed
 
@@ -201,7 +200,7 @@ class ControlLoop:
         for tick in range(ticks):
             now = time.monotonic()
             judged = self.envelope.judge(observed(self._told(), keys, self.policy.spec), now)
-            if tick % self.execute == 0 and asked is None and judged.mode not in (Mode.HOLD, Mode.STOPPED):
+            if tick % self.execute == 0 and asked is None and not judged.mode.stands:
                 question = Question(judged.observation, memory, tick == 0)
                 asked = thread.submit(self.engine, [question]), tick, now
             if asked and (tick == 0 or asked[0].done()):  # at first there is nothing to do meanwhile

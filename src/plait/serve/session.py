@@ -13,7 +13,6 @@ from websockets.exceptions import ConnectionClosed
 from plait.control import refuse_infinite
 from plait.policy import Policy
 from plait.safety.envelope import Envelope
-from plait.safety.modes import Mode
 from plait.serve.batching import Batcher, Question
 from plait.serve.codec import Limits, Malformed, pack, unpack
 from plait.serve.keys import Keys, agree, begins_anew, episode, observed, taken
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from plait.serve.server import ServeConfig
 
 WAITING = 2  # messages of one session that are read ahead
-HELD = (Mode.HOLD, Mode.STOPPED)  # in which nothing moves
 ERROR = 1011  # the close code of a session that ends with a sentence
 
 
@@ -95,9 +93,9 @@ class Session:
 
     def silent(self, now: float) -> None:
         """Nothing came for too long: what the envelope makes of that."""
-        if self.envelope and self.envelope.mode not in HELD:  # a pause is no reason to stop
+        if self.envelope and not self.envelope.mode.stands:  # a pause is no reason to stop
             self.envelope.silent(now)
-            self.served.metrics.faults["silent"] += self.envelope.mode in HELD
+            self.served.metrics.faults["silent"] += self.envelope.mode.stands
 
     async def _read(self) -> None:
         try:
@@ -148,7 +146,7 @@ class Session:
         moves = True
         if self.envelope:
             judged = self.envelope.judge(observation, arrived, taken(message, arrived))
-            observation, moves = judged.observation, judged.mode not in HELD
+            observation, moves = judged.observation, not judged.mode.stands
         return await self._reply(observation, arrived, moves)
 
     async def _reply(self, observation: Observation, arrived: float, moves: bool) -> dict[str, Any]:
