@@ -84,7 +84,7 @@ def metaworld_mt50() -> Recipe:
         PolicyConfig(
             image_size=160,
             action_horizon=16,
-            execute=4,
+            execute=2,
             vision=PatchConfig(width=64),
             language=LstmConfig(width=128),
             fusion=FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, cells=10, width=512),

@@ -1,5 +1,6 @@
 import sys
 import warnings
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -8,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from plait import envs
-from plait.envs.metaworld.env import MetaWorld
+from plait.envs.metaworld.env import TABLE, MetaWorld
 from plait.envs.metaworld.simulation import CORNER2, HORIZON
 from plait.envs.metaworld.tasks import INSTRUCTIONS, TIER
 
@@ -155,6 +156,20 @@ def test_full_quality_is_the_packages_own_picture():
     package.close()
     assert not np.array_equal(MetaWorld("reach", size=64).reset(seed=0)[0]["observation.images.corner2"], mine)
     env.close()
+
+
+def test_a_crop_is_a_part_of_the_whole_picture() -> None:
+    def picture(**how: Any) -> np.ndarray:
+        return MetaWorld("reach", **how).reset(seed=0)[0]["observation.images.corner2"]
+
+    assert np.array_equal(picture(size=(30, 36), crop=(0.25, 0.5, 0.75, 1.0)), picture(size=(60, 72))[30:, 18:54])
+    assert picture(size=160, crop=TABLE).shape == (160, 160, 3)
+
+
+@pytest.mark.parametrize("crop", [(0.5, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0, 1.1), (-0.1, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0)])
+def test_a_crop_outside_of_the_picture_is_refused(crop: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"crop: .* give left, top, right and bottom in shares of the picture"):
+        MetaWorld("reach", crop=crop)
 
 
 def test_what_was_compiled_is_used_again():

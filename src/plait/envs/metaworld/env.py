@@ -12,10 +12,12 @@ from plait.config import unknown
 from plait.envs.interface import Result, clipped, instruction_option, observation_space, pixels
 from plait.envs.metaworld.simulation import CAMERAS, HORIZON, RATE, Expert, give_back, package, take
 from plait.envs.metaworld.tasks import INSTRUCTIONS, TIER, chosen
-from plait.envs.rendering import QUALITIES, settings
+from plait.envs.rendering import QUALITIES, Size, settings
 from plait.spec import Spec
 
 VIDEO_SIZE = (480, 480)  # (height, width)
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+TABLE = (0.28, 0.22, 0.98, 0.92)  # hands, objects and goals of successful demonstrations: 0.31 to 0.98, 0.26 to 0.89
 
 
 class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -37,6 +39,7 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         size: int | Sequence[int] = 128,
         quality: str = "fast",
         render_mode: str | None = "rgb_array",
+        crop: Sequence[float] = WHOLE,
     ) -> None:
         """
         Args:
@@ -45,6 +48,8 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             cameras: some of the package's; none for the state alone. ``"corner2"`` stands where LeRobot has it.
             size: of the pictures in pixels, (height, width) or one number for both.
             quality: ``"full"`` is the package's own, with shadows, reflections and smooth edges.
+            crop: (left, top, right, bottom), the part of every picture that ``size`` pixels show, in shares of its
+                sides. ``TABLE`` is where all 50 tasks take place in ``corner2``.
 
         Raises:
             ValueError: a value that is not among these, or the package metaworld is not installed.
@@ -61,6 +66,7 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         package("env_dict")  # is it installed?
         self.render_mode, self._quality = render_mode, quality
         self.embodiment = _embodiment(cameras, pixels(size))
+        self._drawn, self._kept = _window(pixels(size), tuple(crop))
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = observation_space(self.embodiment)
         self._simulation: Any = None  # nothing is compiled before the first reset
@@ -143,14 +149,24 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         raise AssertionError("there are 49 sentences")
 
     def _observation(self) -> dict[str, Any]:
-        pictures = self._simulation.draw(self.embodiment.cameras, self._quality)
-        images = {f"observation.images.{camera}": picture for camera, picture in pictures.items()}
+        pictures = self._simulation.draw(dict.fromkeys(self.embodiment.cameras, self._drawn), self._quality)
+        images = {f"observation.images.{camera}": picture[self._kept].copy() for camera, picture in pictures.items()}
         return {**images, "observation.state": self._simulation.state}
 
     def _info(self, executed: int = 0) -> dict[str, Any]:
         task = self._simulation.task
         names = {"task": self._instruction, "task_name": task, "tier": TIER[task]}
         return {**names, "is_success": self._is_success, "steps": executed}
+
+
+def _window(size: Size, crop: tuple[float, ...]) -> tuple[Size, tuple[slice, slice]]:
+    """The size of whole pictures of which ``crop`` has ``size`` pixels, and where these are."""
+    if len(crop) != 4 or not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
+        raise ValueError(f"crop: {crop}; give left, top, right and bottom in shares of the picture, such as {TABLE}")
+    left, top, right, bottom = crop
+    whole = round(size[0] / (bottom - top)), round(size[1] / (right - left))
+    first = min(round(top * whole[0]), whole[0] - size[0]), min(round(left * whole[1]), whole[1] - size[1])
+    return pixels(whole), (slice(first[0], first[0] + size[0]), slice(first[1], first[1] + size[1]))
 
 
 def _embodiment(cameras: tuple[str, ...], size: tuple[int, int]) -> Spec:
