@@ -13,6 +13,7 @@ import tyro
 
 from plait import checkpoint
 from plait.evaluate.rollout import evaluate
+from plait.nn.device import pick_device
 from plait.recipes import RECIPES
 from plait.record.recorder import record
 from plait.train.policy import train
@@ -45,16 +46,16 @@ def main(
         hardware: what the table names.
         demonstrations: of all families together.
         scenes: of each evaluation; their seeds are never those of demonstrations.
-        workers: processes that record.
+        workers: processes that simulate.
         results: the table's file, without suffix; ``out / "results"`` when omitted.
     """
     if "record" in phases:
-        print(record("tabletop", out / "data", demonstrations, {"family": "mixed", **SCENES}, workers))
+        print(record("tabletop", out / "data", demonstrations, {"family": "mixed", **SCENES}, workers, cache=True))
     if "train" in phases:
         recipe = RECIPES["tabletop"]()
         train(recipe.policy, recipe.train, out / "data", out / "run")
     if "evaluate" in phases:
-        policy = checkpoint.load(out / "run")
+        policy = checkpoint.load(out / "run").to(pick_device("auto"))
         for title, (instructions, combinations) in COLUMNS.items():
             for family in FAMILIES:
                 folder = out / "eval" / _name(title, family)
@@ -66,6 +67,7 @@ def main(
                         env_args,
                         episodes=scenes,
                         instructions=instructions,
+                        workers=workers,
                         out=folder,
                         checkpoint=checkpoint.fingerprint(out / "run"),
                     )
