@@ -37,11 +37,12 @@ from plait.spec import Spec
 from plait.types import Batch, Observation
 
 READING = (
-    "Time (median) and peak memory of plait; then the textbook's divided by plait's: `nn.MultiheadAttention` that "
-    "returns its weights, and with `need_weights=False`."
+    "Time (median, the best of three turns) and peak memory of plait; then the textbook's divided by plait's: "
+    "`nn.MultiheadAttention` that returns its weights, and with `need_weights=False`."
 )
 SIZES = {"196 patches, 20 words": (196, 20), "1024 patches, 64 words": (1024, 64)}
 WIDTH = 768
+TURNS = 3  # of each model, one after the other: what else the machine does meets them all
 SENTENCE = "pick up the red ball on the left of the green cube"
 HEADINGS = ("what", "size", "plait", "memory", "time, weights", "memory, weights", "time, without", "memory, without")
 
@@ -139,7 +140,10 @@ def compare(case: Case, device: torch.device) -> dict[str, Cost]:
     losses = {name: case.loss(each).item() for name, each in models.items()}  # float32: the same within rounding
     for name, value in losses.items():
         assert abs(value - losses["plait"]) <= 1e-4 * abs(value), f"{case.what}, {case.size}: {name} differs: {losses}"
-    return {name: measure(each, _step(each, case, device), device) for name, each in models.items()}
+    turns = [
+        {name: measure(each, _step(each, case, device), device) for name, each in models.items()} for _ in range(TURNS)
+    ]
+    return {name: min((turn[name] for turn in turns), key=lambda cost: cost.p50_ms) for name in models}
 
 
 def _step(model: nn.Module, case: Case, device: torch.device) -> Callable[[], None]:
