@@ -62,13 +62,29 @@ def test_what_is_no_action_is_standing_still_with_the_gripper_kept(broken):
     assert limits.counts["not finite"] == 1
 
 
-def test_standing_still_is_no_motion_for_deltas_and_the_measured_place_for_absolute_actions():
+def test_standing_still_is_no_motion_for_deltas_and_the_place_it_was_told_for_absolute_actions():
     limits = arm()
     limits.apply(np.array([1, 1, 1, 1, -0.5]))
     assert limits.hold().tolist() == [0, 0, 0, 0, -0.5]
     limits = joints()
+    assert limits.hold() == pytest.approx([0.3, -0.2, 0.0])
     limits.apply(np.array([0.31, -0.2, 0.9]))
-    assert limits.hold() == pytest.approx([0.3, -0.2, 0.9])
+    assert limits.hold() == pytest.approx([0.31, -0.2, 0.9])
+
+
+def test_a_hold_is_no_way_back_to_where_it_was_measured_long_ago():
+    limits = joints()
+    for step in range(1, 9):  # eight steps of one chunk, between two observations
+        limits.apply(np.array([0.3 + 0.01 * step, -0.2, 0.9]))
+    assert limits.hold() == pytest.approx([0.38, -0.2, 0.9])
+
+
+def test_a_hold_is_at_most_one_motion_ahead_of_an_arm_that_lags_behind():
+    limits = joints()
+    for step in range(1, 9):
+        limits.apply(np.array([0.3 + 0.01 * step, -0.2, 0.9]))
+    limits.measure(np.array([0.32, -0.2, 0.5]))
+    assert limits.hold() == pytest.approx([0.33, -0.2, 0.9])
 
 
 def test_an_arm_that_sinks_while_it_holds_is_held_where_it_was():
@@ -78,7 +94,8 @@ def test_an_arm_that_sinks_while_it_holds_is_held_where_it_was():
         limits.measure(np.array([0.3, -0.2 - 0.01 * sunk, 0.5]))
         assert limits.hold()[:2] == pytest.approx([0.3, -0.2])
     limits.apply(np.array([0.3, -0.25, 0.0]))
-    assert limits.hold()[:2] == pytest.approx([0.3, -0.24]), "and the next time where it is then"
+    limits.measure(np.array([0.3, -0.24, 0.5]))
+    assert limits.hold()[:2] == pytest.approx([0.3, -0.25]), "and the next time where it is then"
 
 
 def test_absolute_actions_need_a_measured_place():

@@ -13,7 +13,9 @@ from messages import message
 from plait import checkpoint, envs
 from plait.control import Controller
 from plait.memory import RecurrentConfig
-from plait.safety.calibration import Calibration
+from plait.safety.calibration import Calibration, Score, pattern
+from plait.safety.envelope import Envelope
+from plait.safety.modes import Mode
 from plait.serve.batching import Answer, Question
 from plait.serve.loop import ControlLoop, Simulated, _Plan
 from plait.types import Observation
@@ -49,7 +51,7 @@ def slow(seconds: Callable[[int], float]) -> Callable[[list[Question]], list[Ans
 
 def looped(seconds: Callable[[int], float], **settings: Any) -> tuple[ControlLoop, Counting]:
     robot = Counting()
-    loop = ControlLoop(small_policy(), robot, **{"rate": 20.0, "blend": 0, **settings})
+    loop = ControlLoop(small_policy(), robot, **dict[str, Any]({"rate": 20.0, "blend": 0, **settings}))
     loop.engine = slow(seconds)  # type: ignore[assignment]
     return loop, robot
 
@@ -57,7 +59,7 @@ def looped(seconds: Callable[[int], float], **settings: Any) -> tuple[ControlLoo
 def test_each_action_is_the_one_that_was_foreseen_for_its_step() -> None:
     loop, robot = looped(lambda step: 0.08 if step else 0.0)  # a bit less than two steps
     report = loop.run(ticks=20)
-    done = np.array(robot.done)[:, 0]
+    done = np.array(robot.done)[:-1, 0]
     step = np.floor(done + 1e-4)
     np.testing.assert_allclose(100 * (done - step) + step, np.arange(20), atol=1e-3)
     assert set(np.diff(np.unique(step))) == {4}
@@ -130,6 +132,65 @@ def test_a_policy_that_was_trained_to_do_without_goes_on(tmp_path: Path) -> None
         assert report.modes == {"nominal": 1, mode: 2}
 
 
+def is_hold(action: np.ndarray, gripper: float) -> bool:
+    return not action[:6].any() and action[6] == gripper
+
+
+def test_whatever_ends_a_run_the_robot_is_told_to_hold() -> None:
+    class Ending(Counting):
+        error: BaseException | None = None
+
+        def observe(self) -> dict[str, Any]:
+            if self.error is not None and len(self.done) == 3:
+                raise self.error
+            return super().observe()
+
+    for error in (None, OSError("no camera"), KeyboardInterrupt()):
+        robot = Ending()
+        robot.error = error
+        loop = ControlLoop(small_policy(), robot, rate=50)
+        if error is None:
+            loop.run(ticks=3)
+        else:
+            with pytest.raises(type(error)):
+                loop.run(ticks=3 if error is None else 9)
+        assert len(robot.done) == 4 and is_hold(robot.done[3], robot.done[2][6])
+        assert not is_hold(robot.done[2], robot.done[2][6])
+
+
+def test_a_robot_that_does_not_answer_is_told_to_hold_meanwhile() -> None:
+    held_after: list[int] = []
+
+    class Blocked(Counting):
+        def observe(self) -> dict[str, Any]:
+            if len(self.done) == 3:
+                until = time.monotonic() + 10
+                while len(self.done) == 3 and time.monotonic() < until:  # what the watchdog does ends it
+                    time.sleep(0.01)
+                held_after.append(len(self.done))
+            return super().observe()
+
+    robot = Blocked()
+    report = ControlLoop(small_policy(), robot, rate=50).run(ticks=5)
+    assert report.stalls == 1 and report.ticks == 5
+    assert held_after == [4] and is_hold(robot.done[3], robot.done[2][6])
+
+
+def test_a_hold_for_strange_features_ends_when_they_are_usual_again() -> None:
+    usual = Score(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), threshold=1.0)
+    calibration = Calibration(scores={pattern(SPEC.modalities): usual})
+    loop, _ = looped(lambda step: 0.0, execute=1, rate=50.0, calibration=calibration)
+    answer = loop.engine
+
+    def strange(questions: list[Question]) -> list[Any]:
+        step = int(questions[0].observation.state[0, 0])  # type: ignore[index]
+        return [replace(each, features=np.full(4, 9.0 * (3 <= step < 12))) for each in answer(questions)]  # type: ignore[type-var]
+
+    loop.engine = strange  # type: ignore[assignment]
+    report = loop.run(ticks=40)
+    assert report.modes["hold"] >= 5 and loop.envelope.mode is Mode.NOMINAL
+
+
 def test_an_environment_is_a_robot() -> None:
     env = envs.make("tabletop")
     policy = small_policy(spec=env.unwrapped.embodiment)  # type: ignore[attr-defined]
@@ -155,6 +216,8 @@ def test_what_cannot_be_is_refused() -> None:
             ControlLoop(policy, Counting(), **settings)
     with pytest.raises(ValueError, match="execute: 2; this policy takes 4, as it has learned"):
         ControlLoop(small_policy(memory=RecurrentConfig(steps=3)), Counting(), execute=2)
+    with pytest.raises(ValueError, match="envelope: made for 10 steps per second, the loop has 50"):
+        ControlLoop(policy, Counting(), rate=50, envelope=Envelope(policy.spec))
     with pytest.raises(ValueError, match="rate: the policy does not know it"):
         ControlLoop(small_policy(spec=replace(SPEC, rate=None)), Counting())
 

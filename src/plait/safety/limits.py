@@ -77,7 +77,8 @@ class Limits(Bounds):
         return self._sent(sent, steps, done)
 
     def still(self) -> NDArray[np.float32]:
-        """Standing still, ``[a]``: no motion, or where the robot was measured when it began to hold. Grippers are kept.
+        """Standing still, ``[a]``: no motion, or where the robot was told to be when it began to hold, which is at most
+        the last motion ahead of where it was measured. Grippers are kept.
 
         Raises:
             RuntimeError: absolute actions, and nothing was ever measured: there is no place to hold.
@@ -90,7 +91,7 @@ class Limits(Bounds):
         self.counts[why] += done
         if done:
             if not self.delta:
-                self._held, self._target = self._place(), self._measured
+                self._held = held.copy()
             self._motion = np.zeros(len(self.pairs))
         return self._sent(np.tile(held, (1 if steps is None else steps, 1)), steps, done)
 
@@ -100,13 +101,15 @@ class Limits(Bounds):
         return np.clip(held, -LARGEST, LARGEST)
 
     def _place(self) -> Vector:
-        """Always the same while it holds: a place that follows the measured one would sink with the arm."""
+        """Always the same while it holds: a place that follows the measured one would sink with the arm. Not where it
+        was measured: that may be many steps ago, and the way back there is a motion.
+        """
         if self._held is not None:
             return self._held.copy()
-        if self._measured is None or self.scale is None or (self.rest and self._last is None):
+        if self._target is None or self.scale is None or (self.rest and self._last is None):
             raise RuntimeError("nothing sound was measured yet, so there is no place to hold; send a sound state")
         place = np.zeros(len(self.low)) if self._last is None else self._last.copy()
-        place[self._paired] = self._measured / self.scale
+        place[self._paired] = self._target / self.scale
         return place
 
     def _move(self, actions: Rows, scale: Vector, slow: bool, done: int) -> Rows:

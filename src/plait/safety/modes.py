@@ -27,6 +27,13 @@ class Mode(StrEnum):
         """Whether nothing may move."""
         return self in (Mode.HOLD, Mode.STOPPED)
 
+    @property
+    def asks(self) -> bool:
+        """Whether the policy is asked. In hold too, though nothing it says is done: what it makes of its inputs tells
+        when they are usual again.
+        """
+        return self is not Mode.STOPPED
+
 
 ORDER = tuple(Mode)
 

@@ -4,11 +4,13 @@ loop = ControlLoop(policy, envs.make("tabletop"), instruction="pick up the red b
 print(loop.run(ticks=300))
 """
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
@@ -27,6 +29,8 @@ from plait.serve.keys import Keys, accepted, agree, observed
 class Robot(Protocol):
     """What a robot offers. It may also have ``reset()``, which is called before each run, and ``ended``, which is True
     when there is nothing left to do.
+
+    When ``observe`` or ``act`` does not return, ``act`` is called with a hold from another thread.
     """
 
     def observe(self) -> Mapping[str, Any]:
@@ -75,6 +79,7 @@ class Report:
         late_ms, infer_ms: percentiles (p50, p99, p99.9, max) of how much too late an action left, and of how long a
             prediction took.
         delay: the most steps that passed while a prediction was made.
+        stalls: how often the robot's ``observe`` or ``act`` took so long that the watchdog commanded a hold.
         modes: safety mode -> ticks in it.
     """
 
@@ -85,6 +90,7 @@ class Report:
     late_ms: dict[str, float]
     infer_ms: dict[str, float]
     delay: int
+    stalls: int
     modes: dict[str, int]
 
 
@@ -130,12 +136,12 @@ class ControlLoop:
         instruction: what the robot is told, where its observations do not say.
         execute: steps between two predictions; the policy's own when None. A policy with memory takes no other.
         blend: steps over which one chunk passes into the next.
-        envelope: of this robot; the usual one, with ``calibration``, when None.
+        envelope: of this robot, made for the same rate; the usual one, with ``calibration``, when None.
         calibration: what the envelope goes by, such as ``Calibration.find(checkpoint, policy)``; without it, only the
             words are known, and the robot holds as soon as anything fails.
 
     Raises:
-        ValueError: a rate that is not known, or a number that is too small.
+        ValueError: a rate that is not known or not the envelope's, or a number that is too small.
     """
 
     def __init__(
@@ -163,7 +169,13 @@ class ControlLoop:
         self.policy, self.rate, self.instruction, self.blend = policy, given, instruction, blend
         self.robot = Simulated(robot) if isinstance(robot, gymnasium.Env) else robot
         longest = SafetyConfig(stale_after=max(SafetyConfig.stale_after, policy.horizon))
-        self.envelope = envelope or Envelope(policy.spec, longest, calibration or Calibration.of(policy))
+        spec = replace(policy.spec, rate=given)
+        self.envelope = envelope or Envelope(spec, longest, calibration or Calibration.of(policy))
+        if self.envelope.rate != given:
+            raise ValueError(
+                f"envelope: made for {self.envelope.rate:g} steps per second, the loop has {given:g}; make it of "
+                f"replace(policy.spec, rate={given:g})"
+            )
         self.engine = Engine(policy, batch=1)
         self.engine.warm_up()
         self._known = accepted(policy.spec)
@@ -171,7 +183,9 @@ class ControlLoop:
     def run(self, ticks: int) -> Report:
         """An episode of at most so many steps, at the fixed rate; it ends early when the robot has ``ended``.
 
-        Memory and envelope begin anew, so that a stop ends too.
+        Memory and envelope begin anew, so that a stop ends too. Whatever ends the run, an error or Ctrl-C as well, the
+        last thing that the robot is told is to hold, unless it has ``ended``. It is told so too when ``observe`` or
+        ``act`` does not return for as many steps as the envelope's ``silent_after``.
 
         Raises:
             ValueError: the first observation does not fit the policy; the sentence says what differs.
@@ -181,8 +195,10 @@ class ControlLoop:
             reset()
         self.envelope.reset()
         plan, keys = _Plan(), agree(self.robot.observe(), self.policy.spec, self._known)
-        with ThreadPoolExecutor(1, "plait-inference") as thread, responsive():
-            self._run(ticks, plan, keys, thread)
+        longest = self.envelope.config.silent_after / self.rate
+        watchdog = Watchdog(longest, lambda: self.robot.act(self._still))
+        with ThreadPoolExecutor(1, "plait-inference") as thread, responsive(), self._held_at_last(), watchdog:
+            self._run(ticks, plan, keys, thread, watchdog)
         return Report(
             ticks=len(plan.late),
             rate=self.rate,
@@ -191,16 +207,31 @@ class ControlLoop:
             late_ms=percentiles(plan.late),
             infer_ms=percentiles(plan.infer),
             delay=plan.delay,
+            stalls=watchdog.stalls,
             modes=dict(Counter(plan.modes)),
         )
 
-    def _run(self, ticks: int, plan: _Plan, keys: Keys, thread: ThreadPoolExecutor) -> None:
+    @contextmanager
+    def _held_at_last(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to be told
+                self._hold()
+            raise
+        self._hold()
+
+    def _hold(self) -> None:
+        if not getattr(self.robot, "ended", False):
+            self.robot.act(self.envelope.still())
+
+    def _run(self, ticks: int, plan: _Plan, keys: Keys, thread: ThreadPoolExecutor, watchdog: "Watchdog") -> None:
         asked: tuple[Future[list[Answer | Exception]], int, float] | None = None
         memory, due = self.policy.start(1), time.monotonic()
         for tick in range(ticks):
-            now = time.monotonic()
-            judged = self.envelope.judge(observed(self._told(), keys, self.policy.spec), now)
-            if tick % self.execute == 0 and asked is None and not judged.mode.stands:
+            seen = observed(self._told(), keys, self.policy.spec)
+            judged = self.envelope.judge(seen, now := time.monotonic())
+            if tick % self.execute == 0 and asked is None and judged.mode.asks:
                 question = Question(judged.observation, memory, tick == 0)
                 asked = thread.submit(self.engine, [question]), tick, now
             if asked and (tick == 0 or asked[0].done()):  # at first there is nothing to do meanwhile
@@ -215,7 +246,9 @@ class ControlLoop:
             action = self._allowed(plan, tick)
             plan.late.append(1e3 * (time.monotonic() - due))
             plan.modes.append(str(self.envelope.mode))
+            self._still = self.envelope.still()
             self.robot.act(action)
+            watchdog.feed()
             if getattr(self.robot, "ended", False):
                 return
             due = max(due + 1 / self.rate, time.monotonic() - 1 / self.rate)  # what is late is not made up in a rush
@@ -231,6 +264,37 @@ class ControlLoop:
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()
         return {**message, "prompt": self.instruction} if self.instruction else message
+
+
+class Watchdog:
+    """Calls ``stalled``, from a thread of its own, when nothing has fed it for so many seconds; once until it is fed
+    again. It watches from the first ``feed`` on, while its context is entered.
+
+    Attributes:
+        stalls: how often that was.
+    """
+
+    def __init__(self, seconds: float, stalled: Callable[[], None]) -> None:
+        self.seconds, self.stalled, self.stalls = seconds, stalled, 0
+        self._fed: float | None = None
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="plait-watchdog", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+
+    def feed(self) -> None:
+        self._fed = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._end.wait(self.seconds / 4):
+            fed = self._fed
+            if fed is not None and time.monotonic() - fed > self.seconds:
+                self._fed, self.stalls = None, self.stalls + 1
+                self.stalled()
 
 
 def percentiles(values: list[float]) -> dict[str, float]:

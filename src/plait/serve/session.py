@@ -143,20 +143,20 @@ class Session:
         told = (observation.instruction[0] if served.config.reset_on_instruction else "", *episode(message))
         self.begins |= told != self.told
         self.told = told
-        moves = True
+        asks = True
         if self.envelope:
             judged = self.envelope.judge(observation, arrived, taken(message, arrived))
-            observation, moves = judged.observation, not judged.mode.stands
-        return await self._reply(observation, arrived, moves)
+            observation, asks = judged.observation, judged.mode.asks
+        return await self._reply(observation, arrived, asks)
 
-    async def _reply(self, observation: Observation, arrived: float, moves: bool) -> dict[str, Any]:
-        """Args: moves: whether the policy is asked; the envelope makes a hold of the zeros otherwise."""
+    async def _reply(self, observation: Observation, arrived: float, asks: bool) -> dict[str, Any]:
+        """Args: asks: whether the policy is asked; the envelope makes a hold of the zeros otherwise."""
         policy, infer_ms = self.served.policy, 0.0
         chunk = np.zeros((policy.horizon, len(policy.spec.actions)), np.float32)
         if superseded := not self._waiting.empty():  # a newer one is here: what this one asks for would come too late
             self.served.metrics.faults["superseded"] += 1
             chunk = chunk[:0]
-        elif moves:
+        elif asks:
             answer = await self.served.batcher.ask(Question(observation, self.memory, self.begins))
             self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
             if self.envelope:
