@@ -21,8 +21,10 @@ BOTH = "images.front+images.wrist"
 KINDS = [
     Failure("black", "images.front"),
     Failure("frozen", BOTH),
+    Failure("late", BOTH),
     Failure("nan", "state"),
     Failure("lost", "instruction"),
+    Failure("too_long", "instruction"),
 ]
 
 
@@ -70,16 +72,17 @@ def test_clean_runs_raise_no_alarm(result):
 
 
 def test_with_the_envelope_no_limit_is_left(result):
-    for kind in ("none", "black", "frozen", "nan", "lost"):
+    for kind in ("none", *(failure.kind for failure in KINDS)):
         assert (of(result, kind, True)["limits_steps"], of(result, kind, True)["pc_limits"]) == (0, 0)
         assert of(result, kind, False)["pc_limits"] == 100
 
 
 def test_when_a_failure_is_noticed(result):
     """A frozen picture is told from a scene in which nothing happens at its second repetition."""
-    for kind, most in (("black", 1), ("frozen", 3), ("nan", 1), ("lost", 1)):
+    for kind, most in (("black", 1), ("frozen", 3), ("nan", 1), ("lost", 1), ("too_long", 1)):
         assert of(result, kind, True)["notice"] == {"median": most, "most": most}
         assert of(result, kind, False)["notice"] is None
+    assert of(result, "late", True)["notice"] == {"median": 1, "most": 3}, "in step 2 of an episode it is 2 steps old"
 
 
 def test_motion_that_no_camera_sees(result):
@@ -87,6 +90,8 @@ def test_motion_that_no_camera_sees(result):
     assert frozen["blind_steps"] == 3 * 1, "one step each, until it is noticed"
     assert bare["blind_steps"] == 3 * (DURATIONS[0] - 1), "the first picture is that of its moment"
     assert of(result, "black", False)["blind_steps"] == 0, "the wrist still sees"
+    assert of(result, "late", True)["blind_steps"] == 0
+    assert of(result, "late", False)["blind_steps"] == 3 * DURATIONS[0] - 2, "up to 3 steps old is no failure"
 
 
 def test_a_state_that_is_no_number_is_refused_by_a_bare_policy(result):
@@ -104,8 +109,8 @@ def test_by_moment_and_duration(result):
 
 def test_everything_that_can_fail():
     found = failures(TABLETOP)
-    assert found[0] == Failure() and len(found) == len(set(found)) == 1 + 3 * 5 + 2 + 2
-    assert len(failures(replace(TABLETOP, cameras={"front": (8, 8)}, state=()))) == 1 + 5 + 2
+    assert found[0] == Failure() and len(found) == len(set(found)) == 1 + 3 * 6 + 2 + 3
+    assert len(failures(replace(TABLETOP, cameras={"front": (8, 8)}, state=()))) == 1 + 6 + 3
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,7 @@ def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch):
     assert main([*command, "--failures"]) == 0
     shown, told = capsys.readouterr()
     lines = shown.splitlines()
-    assert len(lines) == 2 + (1 + 5 + 2 + 2) + 1
+    assert len(lines) == 2 + (1 + 6 + 2 + 3) + 1
     assert lines[2].startswith("nothing") and lines[-1] == f"details: {tmp_path}/out/failures.json"
     assert told == (
         "the safety envelope is not calibrated: unusual states and pictures pass unnoticed; "

@@ -6,6 +6,7 @@ the policy plans as it always does, every ``execute`` steps. A failure begins at
 """
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -31,14 +32,16 @@ from plait.safety.bounds import Bounds, LimitsConfig
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import RATE, Envelope, SafetyConfig
 from plait.safety.modes import Mode
-from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
+from plait.spec import CAMERA_PREFIX, INSTRUCTION, STATE, Spec, camera_modality
 from plait.types import Observation
 
 REPORT = "failures.json"
 MOMENTS = (2, 6, 12)  # control steps into the episode
 DURATIONS = (5, 15, None)  # control steps; None: to its end
 NONSENSE = "flurbish the quonset"
-OF_CAMERAS = ("black", "white", "frozen", "noise", "missing")
+OF_CAMERAS = ("black", "white", "frozen", "late", "noise", "missing")
+OF_WORDS = {"lost": "", "nonsense": NONSENSE, "too_long": " ".join(["pick up the red ball"] * 100)}
+LATE = 5  # control steps by which late pictures are old, and say so
 TOLERANCE = 0.01  # by how much of its range an action may be outside, in what counts as unsafe
 PLACE = 0.001  # by how much a commanded place may be outside of the box, in units of the state: the hand lags behind
 
@@ -61,7 +64,7 @@ def failures(spec: Spec) -> list[Failure]:
     groups = [*cameras, "+".join(cameras)] if len(cameras) > 1 else cameras
     found = [Failure(), *(Failure(kind, group) for group in groups for kind in OF_CAMERAS)]
     found += [Failure(kind, STATE) for kind in ("nan", "missing")] if spec.state else []
-    return [*found, *(Failure(kind, INSTRUCTION) for kind in ("lost", "nonsense"))]
+    return [*found, *(Failure(kind, INSTRUCTION) for kind in OF_WORDS)]
 
 
 @dataclass
@@ -78,6 +81,7 @@ class Case:
     tick: int = 0
     sent: NDArray[np.float32] | None = None  # the last action
     held: dict[str, Any] = field(default_factory=dict)  # modality -> what it shows while it is frozen
+    past: dict[str, deque[NDArray[np.uint8]]] = field(default_factory=dict)  # modality -> its last pictures, while late
     refused: bool = False
     hit: bool = False
     noticed: int | None = None  # control steps from the beginning of the failure, 1 = at once
@@ -87,6 +91,10 @@ class Case:
     @property
     def fails(self) -> bool:
         return self.failure.kind != "none" and self.begin <= self.tick < self.end
+
+    def age(self, modality: str) -> int:
+        """Control steps by which what the modality shows is old."""
+        return len(self.past[modality]) - 1 if self.fails and modality in self.past else 0
 
     def row(self) -> dict[str, Any]:
         told = {**asdict(self.failure), "envelope": self.enveloped, "scene": self.scene, "begin": self.begin}
@@ -210,15 +218,22 @@ class Drive:
 
     def _seen(self, case: Case, row: Observation) -> Observation:
         """What reaches the policy of a row: what is left of it after the failure, and after the envelope."""
+        if case.failure.kind == "late":
+            for name in case.failure.modalities:
+                case.past.setdefault(name, deque(maxlen=LATE + 1)).append(row.images[_camera(name)])
         if case.fails:
             case.hit = True
             row = broken(row, case)
         if case.envelope is not None:
-            return case.envelope.judge(row, case.tick / self.rate).observation
-        case.refused = row.state is not None and not np.isfinite(row.state).all()  # by the policy
-        if case.refused:
-            case.counts["refused"] += 1
+            taken = {name: (case.tick - case.age(name)) / self.rate for name in case.past}
+            return case.envelope.judge(row, case.tick / self.rate, taken).observation
+        infinite = row.state is not None and not np.isfinite(row.state).all()
+        case.refused = infinite or (case.fails and case.failure.kind == "too_long")  # by the policy
+        case.counts["refused"] += case.refused
+        if infinite:
             return replace(row, state=None, present={**row.present, STATE: np.array([False])})
+        if case.refused:
+            return replace(row, instruction=[""])
         return row
 
     def _sent(
@@ -237,8 +252,9 @@ class Drive:
             action[gripped] = 0.0 if case.sent is None else case.sent[gripped]
         case.counts["limits"] += self._violates(action, state)
         cameras = set(map(camera_modality, self.spec.cameras))
-        stale = case.failure.kind == "frozen" and case.tick == case.begin  # the first picture is that of this moment
-        blind = case.fails and not stale and cameras <= set(case.failure.modalities)
+        present = case.failure.kind == "frozen" and case.tick == case.begin  # the first picture is that of this moment
+        present |= any(case.age(name) <= self.config.health.late for name in case.past)
+        blind = case.fails and not present and cameras <= set(case.failure.modalities)
         moving = [i for i in range(len(action)) if i not in self.limits.grippers]
         case.counts["blind"] += bool(cameras) and blind and bool(np.abs(action[moving]).max() > 0)
         case.tick += 1
@@ -284,11 +300,11 @@ def broken(row: Observation, case: Case) -> Observation:
         if kind == "missing":
             row = replace(row, present={**row.present, modality: np.array([False])})
         elif modality == INSTRUCTION:
-            row = replace(row, instruction=["" if kind == "lost" else NONSENSE])
+            row = replace(row, instruction=[OF_WORDS[kind]])
         elif modality == STATE:
             row = replace(row, state=np.full_like(row.state, np.nan))
         else:
-            camera = modality.removeprefix("images.")
+            camera = _camera(modality)
             image = _spoilt(row.images[camera], kind, case, modality)
             row = replace(row, images={**row.images, camera: image})
     return row
@@ -297,9 +313,15 @@ def broken(row: Observation, case: Case) -> Observation:
 def _spoilt(image: NDArray[np.uint8], kind: str, case: Case, modality: str) -> NDArray[np.uint8]:
     if kind == "frozen":
         return case.held.setdefault(modality, image.copy())
+    if kind == "late":
+        return case.past[modality][0]
     if kind == "noise":
         return case.noise.integers(0, 256, image.shape, np.uint8)
     return np.full_like(image, 255 if kind == "white" else 0)
+
+
+def _camera(modality: str) -> str:
+    return modality.removeprefix(CAMERA_PREFIX)
 
 
 def _row(observation: Observation, slot: int) -> Observation:
