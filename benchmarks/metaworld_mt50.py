@@ -22,6 +22,7 @@ from publish import RESULTS, publish, table
 from plait import checkpoint
 from plait.config import differences, refuse_other, to_dict
 from plait.diagnose.cost import measure, parameters
+from plait.encoders.recall import Recall
 from plait.envs.metaworld.env import TABLE
 from plait.envs.metaworld.tasks import TIERS, chosen
 from plait.evaluate.alter import Blanked
@@ -223,12 +224,13 @@ def _policy(options: Options, seed: int) -> Policy:
 
 
 def _latency(options: Options, seed: int) -> dict[str, Any]:
-    """Of one prediction for one robot, until it is there; float32 is what is evaluated."""
+    """Of one prediction for one robot, its words encoded before, until it is there; float32 is what is evaluated."""
     policy = _policy(options, seed)
     device = policy.device
     size = options.recipe.policy.image_size
     picture, state = torch.zeros(1, size, size, 3, dtype=torch.uint8), torch.zeros(1, len(policy.spec.state))
-    inputs = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"])).to(device)
+    seen = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"]))
+    inputs = policy.tell(seen, Recall(policy.encoder.language))  # a robot hears the same at every step
     ways: dict[str, Callable[[Any], Any]] = {"eager": policy}
     if device.type == "cuda":
         ways |= {"CUDA graph": Replay(policy), "compiled, CUDA graph": Replay(torch.compile(policy))}

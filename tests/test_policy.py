@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from plait.encoders.recall import Recall
 from plait.heads.keyframe import KeyframeConfig
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.policy import PolicyConfig
@@ -136,3 +137,17 @@ def test_the_spec_says_what_differs() -> None:
         "gripper: the policy has 'positive_closes', the dataset has 'positive_opens'",
     ]
     assert SPEC.differences(SPEC) == []
+
+
+def test_words_that_are_told_are_not_encoded_again(monkeypatch):
+    policy = small_policy().eval()
+    inputs = policy.prepare(random_observation(2))
+    recall, encoded = Recall(policy.encoder.language), []
+    told = policy.tell(inputs, recall)
+    torch.testing.assert_close(policy.predict(told), policy.predict(inputs))
+    forward = policy.encoder.language.forward
+    monkeypatch.setattr(policy.encoder.language, "forward", lambda *given: encoded.append(given) or forward(*given))
+    policy.predict(policy.tell(inputs, recall))
+    assert not encoded, "the sentences were known, and the policy did not ask the encoder"
+    policy.predict(inputs)
+    assert len(encoded) == 1

@@ -13,6 +13,7 @@ from plait.config import unknown
 from plait.data.images import resize
 from plait.encoders.language import Language, LstmConfig
 from plait.encoders.observation import ObservationEncoder
+from plait.encoders.recall import Recall
 from plait.encoders.state import StateConfig
 from plait.encoders.tokenizer import Tokenizer
 from plait.encoders.vision import PatchConfig, Vision
@@ -153,10 +154,18 @@ class Policy(nn.Module):
         present[INSTRUCTION] = present[INSTRUCTION] & word_mask.any(dim=1)
         return Inputs(images, state, words, word_mask, present)
 
+    @torch.inference_mode()
+    def tell(self, inputs: Inputs, recall: Recall) -> Inputs:
+        """The inputs on the policy's device, their words encoded: what follows needs no language encoder, which a robot
+        hears say the same at every step. ``recall``: of ``encoder.language``, whose sentences are encoded once.
+        """
+        inputs = inputs.to(self.device)
+        encode = lambda words, mask: self.encoder.language(words, mask).data  # noqa: E731
+        return replace(inputs, told=recall(inputs.words, inputs.word_mask, encode))
+
     def encode(self, inputs: Inputs) -> dict[str, Tokens]:
         """The tokens of each modality, before they meet."""
-        normalised = self.normalise_state.normalise(inputs.state)
-        return self.encoder(Inputs(inputs.images, normalised, inputs.words, inputs.word_mask, inputs.present))
+        return self.encoder(replace(inputs, state=self.normalise_state.normalise(inputs.state), window=None))
 
     def fuse(self, inputs: Inputs, reads: bool = False) -> Fused:
         """Encode and fuse each moment. ``reads=True`` also returns what the fusion looked at (attention, gates)."""

@@ -109,6 +109,7 @@ class Inputs:
         window: bool ``[rows, moments]``, for a policy with memory: each row of a training batch is a window of so many
             moments, the oldest first, which stand in the other fields as ``rows * moments`` rows; False before the
             episode's start. None: every row is a single moment.
+        told: the words' features, where they are encoded already (``Policy.tell``).
     """
 
     images: dict[str, UInt8[Tensor, "b h w 3"]]
@@ -117,6 +118,7 @@ class Inputs:
     word_mask: Bool[Tensor, "b l"]
     present: dict[str, Bool[Tensor, " b"]]
     window: Bool[Tensor, "rows moments"] | None = None
+    told: Float[Tensor, "b l d"] | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Inputs":
         move = lambda value: _map_tensors(value, lambda t: t.to(device, non_blocking=non_blocking))  # noqa: E731

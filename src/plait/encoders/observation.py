@@ -43,7 +43,10 @@ class ObservationEncoder(nn.Module):
         if self.state is not None:
             present = inputs.present[STATE][:, None]  # cleaned before use: a NaN here would reach the weights' gradient
             groups[STATE] = self.state(torch.where(present, inputs.state, 0.0))
-        groups[INSTRUCTION] = self.language(inputs.words, inputs.word_mask)
+        known = inputs.told is not None
+        groups[INSTRUCTION] = (
+            Tokens(inputs.told, inputs.word_mask) if known else self.language(inputs.words, inputs.word_mask)
+        )
         return {
             name: _replace_absent(tokens, inputs.present[group_modality(name)], self.absent[module_name(name)])
             for name, tokens in groups.items()
