@@ -32,6 +32,7 @@ def tabletop_pick() -> Recipe:
             warmup_steps=100,
             ema_decay=0.99,
             augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
+            modality_dropout=0.05,
             cuda_graph=True,
         ),
     )
