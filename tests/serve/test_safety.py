@@ -1,5 +1,6 @@
 """The safety envelope behind the socket: each robot has its own, and every reply tells its state."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -77,10 +78,10 @@ def test_without_sight_or_words_it_holds_then_stops_until_it_is_reset(
         before = robot.infer(message())["actions"]
         reply = robot.infer({**message(1), **changes})
         assert reply["safety"]["mode"] == "hold" and reply["safety"]["reasons"]
-        assert reply["policy_timing"]["infer_ms"] == 0
         np.testing.assert_array_equal(reply["actions"], np.tile([*[0.0] * 6, before[3, 6]], (8, 1)).astype(np.float32))
         assert modes(robot, 5, **changes)[-2:] == ["stopped", "stopped"]
-        assert modes(robot, 2) == ["stopped", "stopped"]
+        stopped = robot.infer(message())
+        assert stopped["safety"]["mode"] == "stopped" and stopped["policy_timing"]["infer_ms"] == 0
         assert robot.reset()["safety"] == {"mode": "nominal", "reasons": []}
         assert modes(robot, 1) == ["nominal"]
 
@@ -111,11 +112,13 @@ def test_what_is_not_finite_is_held(policy: Policy) -> None:
     broken = small_policy()
     broken.normalise_action.mean[0] = np.nan
     with serving(broken, enveloped(policy)) as server, client(server) as robot:
-        assert not robot.infer(message())["actions"][:, :6].any()
+        reply = robot.infer(message())
+        assert not reply["actions"][:, :6].any()
+        assert reply["safety"] == {"mode": "hold", "reasons": ["the actions are not finite"]}
 
 
 def test_a_silent_robot_holds(policy: Policy) -> None:
-    with serving(policy, enveloped(policy, silent_after=2), silence_ms=200) as server, client(server) as robot:
+    with serving(policy, enveloped(policy), silence_ms=200) as server, client(server) as robot:
         assert modes(robot, 1) == ["nominal"]
         time.sleep(0.7)
         assert server.metrics.faults["silent"] == 1
@@ -123,6 +126,37 @@ def test_a_silent_robot_holds(policy: Policy) -> None:
         reply = robot.infer(message(1))
         assert reply["safety"]["mode"] == "hold"
         assert robot.reset()["safety"]["mode"] == "nominal"
+
+
+def test_who_executes_whole_chunks_is_not_silent(policy: Policy) -> None:
+    with serving(policy, enveloped(policy)) as server:
+        assert server.config.silence_ms == 1800, "at 10 Hz, the 8 steps of a chunk and 10 more"
+
+
+def test_silence_begins_after_silence_ms_whatever_the_envelope_was_made_with(policy: Policy) -> None:
+    with serving(policy, enveloped(policy, silent_after=1), silence_ms=60_000) as server, client(server) as robot:
+        assert modes(robot, 1) == ["nominal"]
+        time.sleep(0.4)
+        assert modes(robot, 1) == ["nominal"]
+        assert server.metrics.faults["silent"] == 0
+
+
+def test_a_reply_that_is_held_because_it_is_late_says_so() -> None:
+    slow = small_policy()
+    with serving(slow, enveloped(slow, stale_after=1), silence_ms=60_000) as server, client(server) as robot:
+        step = slow.step
+
+        def late(*arguments: Any) -> Any:
+            time.sleep(0.3)
+            return step(*arguments)
+
+        slow.step = late  # type: ignore[method-assign]
+        reply = robot.infer(message())
+        assert not reply["actions"][:, :6].any()
+        assert reply["safety"]["mode"] == "hold"
+        assert re.fullmatch(r"stale, \d\.\d s old", reply["safety"]["reasons"][0])
+        slow.step = step
+        assert robot.infer(message(1))["safety"] == {"mode": "nominal", "reasons": []}, "the next one is not late"
 
 
 def test_the_envelope_goes_on_from_what_the_robot_has_executed(policy: Policy) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Serve(Verb):
     deadline_ms: float = 0.0
     """An answer that takes longer counts as a miss; 0: one control step."""
     silence_ms: float = 0.0
-    """A client that sends nothing for so long is silent, and its robot holds; 0: the length of a chunk."""
+    """A client that sends nothing for so long is silent, and its robot holds; 0: a chunk's length and 10 steps more."""
     sessions: int = 256
     """Connections at once."""
     device: str = "auto"
@@ -63,6 +64,7 @@ class Serve(Verb):
 
         from plait import checkpoint
         from plait.nn.device import pick_device
+        from plait.serve.batching import Hung
         from plait.serve.server import ServeConfig, Server
 
         config = ServeConfig(
@@ -83,7 +85,11 @@ class Serve(Verb):
         policy = checkpoint.load(found).to(pick_device(self.device))
         envelope = self._envelope(found, policy) if self.envelope else None
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is for the connections
-        asyncio.run(_serve(Server(policy, config, envelope, {"checkpoint": checkpoint.fingerprint(found)})))
+        try:
+            asyncio.run(_serve(Server(policy, config, envelope, {"checkpoint": checkpoint.fingerprint(found)})))
+        except Hung as error:
+            print(f"plait: {error}", file=sys.stderr, flush=True)
+            os._exit(1)  # an ordinary end would wait for the thread that does not return
 
     def _envelope(self, folder: Path, policy: "Policy") -> "Callable[[], Envelope]":
         """Makes the envelope of each session."""

@@ -121,6 +121,11 @@ class Envelope:
         return self._reasons
 
     @property
+    def faults(self) -> dict[str, str]:
+        """What is wrong with the last observation: modality -> reason."""
+        return dict(self._health.faults)
+
+    @property
     def counts(self) -> dict[str, int]:
         """How often an action was changed, by the reason."""
         return dict(self._limits.counts)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from plait.encoders.recall import Recall
@@ -21,9 +21,14 @@ from plait.nn.device import current
 from plait.nn.pooling import masked_mean
 from plait.nn.replay import WARM_UP, Replay
 from plait.policy import Policy
-from plait.types import Fused, Inputs, Observation, Shape, Tokens
+from plait.types import Fused, Inputs, Observation
 
 SWITCH_S = 2e-4  # how long one thread of Python may keep another one waiting; 5 ms by default
+CLOSE_S = 5.0  # how long the end waits for the engine
+
+
+class Hung(RuntimeError):
+    """The engine does not return; its thread goes on, and keeps the process from an ordinary end."""
 
 
 @dataclass(frozen=True)
@@ -52,26 +57,16 @@ class Answer:
     infer_ms: float
 
 
-class Recalling(nn.Module):
-    """A language encoder that encodes each distinct sentence once."""
-
-    def __init__(self, language: nn.Module, shape: Shape) -> None:
-        super().__init__()
-        self.language, self.shape, self.recall = language, shape, Recall(language)
-
-    def forward(self, words: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Tokens:
-        return Tokens(self.recall(words, mask, lambda w, m: self.language(w, m).data), mask)
-
-
 class Engine:
     """Answers questions, up to ``batch`` at once. One thread at a time may call it.
 
-    On a GPU the policy is recorded as one CUDA graph for 1, 2, 4, ... robots, ``batch`` at last; a batch in between is
-    filled up. Elsewhere sentences are encoded once. The policy is the engine's from here on.
+    Each distinct sentence is encoded once. On a GPU the rest of the policy is recorded as one CUDA graph for 1, 2, 4,
+    ... robots, ``batch`` at last; a batch in between is filled up. The policy is the engine's from here on.
     """
 
     def __init__(self, policy: Policy, batch: int = 16) -> None:
         self.policy, self.batch = policy.eval(), batch
+        self._recall = Recall(policy.encoder.language)
         self._features: Tensor | None = None
         cast(nn.Module, policy.fusion).register_forward_hook(self._keep)
         self._sizes = range(1, batch + 1)
@@ -80,8 +75,6 @@ class Engine:
             self._sizes = sorted({*(2**n for n in range(batch.bit_length()) if 2**n <= batch), batch})
             graphs = {size: Replay(self._compute) for size in self._sizes}
             self._step = graphs.__getitem__
-        elif not isinstance(language := policy.encoder.language, Recalling) and [*language.parameters()]:
-            policy.encoder.language = Recalling(language, language.shape)
 
     def warm_up(self) -> None:
         """Every size of batch is computed until it is as fast as it will be. May take some seconds on a GPU."""
@@ -117,7 +110,8 @@ class Engine:
         size = next(size for size in self._sizes if size >= rows)
         filled = [*range(rows), *[0] * (size - rows)]
         device = self.policy.device
-        argument: dict[str, Any] = {"inputs": _joined([inputs[row] for row in filled]).to(device)}
+        told = self.policy.tell(_joined([inputs[row] for row in filled]), self._recall)
+        argument: dict[str, Any] = {"inputs": told}
         argument["reset"] = torch.tensor([questions[row].reset for row in filled], device=device)
         if self.policy.memory is not None:
             histories = [questions[row].memory or self.policy.start(1) for row in filled]
@@ -172,25 +166,51 @@ class Batcher:
         self.engine, self.budget, self.expected, self.measured = engine, budget, expected, measured
         self._queue: SimpleQueue[Asked | None] = SimpleQueue()  # None: the end
         self._thread = ThreadPoolExecutor(1, "plait-inference")
+        self._owed: set[asyncio.Future[Answer]] = set()
+        self._since: float | None = None  # when the engine began with what it is at
+        self._closed = False
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the engine began with what it is at; 0 while nothing is asked."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
     async def warm_up(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self.engine.warm_up)
 
-    async def run(self) -> None:
-        """Answer questions until it is closed."""
+    def start(self) -> asyncio.Future[None]:
+        """Answer questions until it is closed. Returned is what ends then, or raises why it cannot go on."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._run, loop)
+        self._running = loop.run_in_executor(self._thread, self._run, loop)
+        return self._running
 
     async def ask(self, question: Question) -> Answer:
-        """The engine's answer; a ValueError where the policy refuses this observation."""
+        """The engine's answer; a ValueError where the policy refuses this observation, a ConnectionError where it is
+        closed.
+        """
+        if self._closed:
+            raise _stopping()
         asked = Asked(question, self.expected(), asyncio.get_running_loop().create_future())
+        self._owed.add(asked.answer)
+        asked.answer.add_done_callback(self._owed.discard)
         self._queue.put(asked)
         return await asked.answer
 
-    def close(self) -> None:
-        """Wait until the engine has answered what it is at."""
+    async def close(self) -> None:
+        """Whoever waits for an answer gets a ConnectionError. Raises Hung when the engine does not return within
+        ``CLOSE_S`` from what it is at.
+        """
+        self._closed = True
+        for answer in self._owed:
+            if not answer.done():
+                answer.set_exception(_stopping())
         self._queue.put(None)
-        self._thread.shutdown(wait=True)
+        _, hung = await asyncio.wait({self._running}, timeout=CLOSE_S)
+        self._thread.shutdown(wait=False)
+        if hung:
+            self._running.cancel()
+            raise Hung(f"the policy has not answered for {self.waited:.1f} s; it is given up")
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while (first := self._queue.get()) is not None:
@@ -199,10 +219,12 @@ class Batcher:
                 continue
             self.measured(len(asked))
             answers: list[Answer | Exception]
+            self._since = time.monotonic()
             try:
                 answers = self.engine([each.question for each in asked])
             except Exception as error:  # the device failed: every session in this batch is told, and the next one tries
                 answers = [error] * len(asked)
+            self._since = None
             loop.call_soon_threadsafe(_tell, asked, answers)
 
     def _with_others(self, first: Asked) -> list[Asked]:
@@ -219,6 +241,10 @@ class Batcher:
                 break
             found.append(other)
         return found
+
+
+def _stopping() -> ConnectionError:
+    return ConnectionError("the server is stopping")
 
 
 def _tell(asked: list[Asked], answers: list[Answer | Exception]) -> None:
@@ -255,9 +281,10 @@ def _joined(inputs: list[Inputs]) -> Inputs:
         return inputs[0]
 
     def join(values: list[Any]) -> Any:
+        if values[0] is None:
+            return None
         if isinstance(values[0], dict):
             return {name: join([value[name] for value in values]) for name in values[0]}
         return torch.cat(values)
 
-    names = [f.name for f in fields(Inputs) if f.name != "window"]
-    return Inputs(**{name: join([getattr(row, name) for row in inputs]) for name in names})
+    return Inputs(**{f.name: join([getattr(row, f.name) for row in inputs]) for f in fields(Inputs)})

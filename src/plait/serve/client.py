@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -23,6 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from plait.serve.codec import Limits, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to connect, doubled each time
+CONNECTED = 409  # HTTP status: a robot of this name is connected
 LIMITS = Limits()
 
 
@@ -49,9 +51,10 @@ class Client:
             see ``infer``).
         wait: seconds within which the first connection must be made.
         ca: file with the certificate of a ``wss://`` server that the machine does not know.
+        robot: a name for this robot, its own: a stop, and what its gripper was told, then outlive the connection.
 
     Raises:
-        ConnectionError: no connection within ``wait``.
+        ConnectionError: no connection within ``wait``, or all that time another robot of that name had one.
         Refused: the API key is not the server's, or it has no room for another session.
     """
 
@@ -65,11 +68,13 @@ class Client:
         late: str = "raise",
         wait: float = 10.0,
         ca: str | None = None,
+        robot: str = "",
     ) -> None:
         if late not in ("raise", "hold"):
             raise ValueError(f"late: {late!r}; say 'raise' or 'hold'")
         address = host if host.startswith(("ws://", "wss://")) else f"ws://{host}"
         self.address = address if port is None else f"{address}:{port}"
+        self._path = f"/?{urlencode({'robot': robot})}" if robot else ""
         self.timeout, self.late = timeout, late
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else {}
         self._tls = ssl.create_default_context(cafile=ca) if self.address.startswith("wss://") else None
@@ -126,9 +131,9 @@ class Client:
                 self._connect(until)
                 return
             except Late as error:
+                time.sleep(max(0.0, min(self._next_try, until) - time.monotonic()))
                 if time.monotonic() >= until:
                     raise ConnectionError(str(error)) from error
-                time.sleep(max(0.0, min(self._next_try, until) - time.monotonic()))
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send, and wait for the answer to this message; those to earlier ones, which came too late, are dropped."""
@@ -160,7 +165,7 @@ class Client:
         try:
             connection = self._exit.enter_context(
                 connect(
-                    self.address,
+                    self.address + self._path,
                     compression=None,
                     max_size=LIMITS.bytes,
                     additional_headers=self._headers,
@@ -173,7 +178,11 @@ class Client:
             _limit_sending(connection, self.timeout)
             self.metadata, self._sent = self._receive(connection, until), 0
         except InvalidStatus as error:
-            raise Refused(error.response.body.decode(errors="replace").strip() or str(error)) from error
+            told = error.response.body.decode(errors="replace").strip() or str(error)
+            if error.response.status_code == CONNECTED:  # the robot's last connection may not be over for the server
+                self._lost()
+                raise Late(f"no connection to {self.address} ({told})") from error
+            raise Refused(told) from error
         except (OSError, WebSocketException) as error:
             self._lost()
             raise Late(f"no connection to {self.address} ({_reason(error)})") from error

@@ -1,9 +1,19 @@
 """What a server counts, as Prometheus reads it (text format 0.0.4)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # milliseconds
+FAULTS = ("missing", "late", "wrong", "empty", "black", "white", "constant", "noisy", "frozen")
+
+
+def fault(reason: str) -> str:
+    """The kind of an input's fault, from what health says of it: one of ``FAULTS``, or ``other`` (numbers or words that
+    cannot be used). What a user has sent is never a part of it.
+    """
+    word = reason.split(maxsplit=1)[0].rstrip(",")
+    return word if word in FAULTS else "other"
 
 
 class Histogram:
@@ -36,6 +46,8 @@ class Metrics:
         misses: answers that came later than the deadline.
         faults: kind -> how many: ``malformed``, ``refused``, ``failed``, ``late``, ``slow_reader`` end a session;
             ``superseded`` and ``silent`` do not.
+        input_faults: (modality, ``fault``) -> how often one began.
+        limited: reason -> how many actions the envelope has changed.
         modes: safety mode -> seconds that sessions spent in it, those of all sessions added.
         sessions: open ones.
     """
@@ -44,6 +56,8 @@ class Metrics:
         self.latency_ms, self.batch = Histogram(), Histogram((1, 2, 4, 8, 16, 32))
         self.misses = self.opened = self.sessions = 0
         self.faults: Counter[str] = Counter()
+        self.input_faults: Counter[tuple[str, str]] = Counter()
+        self.limited: Counter[str] = Counter()
         self.modes: dict[str, float] = {}
 
     def in_mode(self, mode: str, seconds: float) -> None:
@@ -60,16 +74,31 @@ class Metrics:
         yield from self.batch.lines("plait_batch_size")
         yield from _described("plait_deadline_misses_total", "counter", "Answers that came later than the deadline.")
         yield f"plait_deadline_misses_total {self.misses}"
-        yield from _described("plait_faults_total", "counter", "What went wrong in sessions, by kind.")
-        yield from (f'plait_faults_total{{kind="{kind}"}} {count}' for kind, count in sorted(self.faults.items()))
+        yield from _counted("plait_faults_total", "What went wrong in sessions, by kind.", self.faults, "kind")
+        yield from _counted(
+            "plait_input_faults_total", "Faults of inputs that began.", self.input_faults, "modality", "fault"
+        )
+        yield from _counted(
+            "plait_actions_limited_total", "Actions that the envelope has changed.", self.limited, "reason"
+        )
         yield from _described("plait_sessions", "gauge", "Open sessions.")
         yield f"plait_sessions {self.sessions}"
         yield from _described("plait_sessions_opened_total", "counter", "Sessions that were ever opened.")
         yield f"plait_sessions_opened_total {self.opened}"
-        yield from _described("plait_mode_seconds_total", "counter", "Time of sessions in each safety mode.")
-        yield from (
-            f'plait_mode_seconds_total{{mode="{mode}"}} {seconds:.3f}' for mode, seconds in sorted(self.modes.items())
-        )
+        yield from _counted("plait_mode_seconds_total", "Time of sessions in each safety mode.", self.modes, "mode")
+
+
+def _counted(name: str, text: str, counts: Mapping[Any, float], *labels: str) -> Iterator[str]:
+    """Args: counts: by the label's value, or by a tuple of several."""
+    yield from _described(name, "counter", text)
+    for key, count in sorted(counts.items()):
+        values = map(_escaped, (key,) if len(labels) == 1 else key)
+        told = ",".join(f'{label}="{value}"' for label, value in zip(labels, values, strict=True))
+        yield f"{name}{{{told}}} {round(count, 3)}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _described(name: str, kind: str, text: str) -> tuple[str, str]:

@@ -19,14 +19,16 @@ from websockets.http11 import Request, Response
 import plait
 from plait.config import refuse_small
 from plait.policy import Policy
-from plait.safety.envelope import Envelope
+from plait.safety.envelope import Envelope, SafetyConfig
 from plait.serve.batching import Batcher, Engine, responsive
 from plait.serve.codec import pack
 from plait.serve.keys import EPISODES, INSTRUCTIONS, RESET, accepted
 from plait.serve.metrics import Metrics
+from plait.serve.robots import Robots, named
 from plait.serve.session import Served, Session
 
 HEALTH, METRICS = "/healthz", "/metrics"
+HUNG_S = 10.0  # a policy that takes longer is no longer healthy
 SLOWEST_RATE = 1.0  # control steps a second that are assumed where the policy does not say
 
 
@@ -44,8 +46,9 @@ class ServeConfig:
         batch: robots that are computed together at most.
         budget_ms: how long an observation waits for those of other robots.
         deadline_ms: an answer that takes longer is a miss; one control step when 0.
-        silence_ms: a client that sends nothing for so long is silent, and its envelope holds; 0: the length of a
-            chunk, after which its robot has nothing left to do.
+        silence_ms: a client that sends nothing for so long is silent, and its envelope holds; this is the envelope's
+            ``silent_after``, whatever that was. 0: the length of a chunk, for which a robot may do without an answer,
+            and the usual ``silent_after`` more.
         sessions: connections at once; further ones are refused.
         message_bytes: the largest message.
         rate_limit: messages a second of one session.
@@ -93,13 +96,14 @@ class Server:
 
     Args:
         policy: on its device. It belongs to the server from here on.
-        envelope: makes the safety envelope of each new session; None serves without.
+        envelope: makes the safety envelope of a robot; None serves without.
         described: what the metadata says beside the policy, such as the checkpoint's fingerprint.
 
     Raises:
         ValueError: ``config.keys`` names a camera that the policy lacks, or the envelope does not fit the policy; or,
             when the context is entered, that host and port cannot be had.
         OSError: a file for TLS is missing or holds something else.
+        Hung: when the context is left, that the policy does not return.
     """
 
     def __init__(
@@ -120,17 +124,18 @@ class Server:
         config = replace(
             config,
             deadline_ms=config.deadline_ms or step_ms,
-            silence_ms=config.silence_ms or policy.horizon * step_ms,
+            silence_ms=config.silence_ms or (policy.horizon + SafetyConfig.silent_after) * step_ms,
         )
         self.config = config
-        batcher = Batcher(
+        self._batcher = Batcher(
             Engine(policy, config.batch), config.budget_ms / 1e3, self._regular, self.metrics.batch.observe
         )
+        self._robots = Robots(envelope and (lambda: _silent_after(envelope(), config.silence_ms)))
         self.metadata = {**metadata(policy, known), **(described or {})}
-        self._served = Served(policy, config, batcher, self.metrics, known, pack(self.metadata), envelope)
+        self._served = Served(policy, config, self._batcher, self.metrics, known, pack(self.metadata))
         self._tls, self._exit = _tls(config), AsyncExitStack()
         self._listener: Listener | None = None
-        self._work: list[asyncio.Task[None]] = []
+        self._work: list[asyncio.Future[None]] = []
 
     @property
     def port(self) -> int:
@@ -140,16 +145,17 @@ class Server:
     async def __aenter__(self) -> "Server":
         async with AsyncExitStack() as entered:
             entered.enter_context(responsive())
-            entered.callback(self._served.batcher.close)
-            await self._served.batcher.warm_up()
-            self._work = [asyncio.create_task(work) for work in (self._served.batcher.run(), self._watch())]
-            for task in self._work:
-                entered.callback(task.cancel)
+            await self._batcher.warm_up()
             try:
                 self._listener = await entered.enter_async_context(self._listen())
             except OSError as error:
                 where = f"host {self.config.host!r}, port {self.config.port}"
                 raise ValueError(f"{where}: {error.strerror or error}; take another one (port 0: a free one)") from None
+            watch = asyncio.create_task(self._watch())
+            self._work = [self._batcher.start(), watch]
+            entered.callback(watch.cancel)
+            entered.push_async_callback(self._batcher.close)
+            entered.callback(self._listener.close)  # what comes last is done first: nobody asks any more
             self._exit = entered.pop_all()
         return self
 
@@ -187,18 +193,23 @@ class Server:
         )
 
     async def _handle(self, connection: ServerConnection) -> None:
-        session = Session(self._served, connection)
-        self._sessions.add(session)
-        self.metrics.sessions, self.metrics.opened = len(self._sessions), self.metrics.opened + 1
-        try:
-            await session.run()
-        finally:
-            self._sessions.discard(session)
-            self.metrics.sessions = len(self._sessions)
+        assert connection.request is not None
+        name, address = named(connection.request.path), "{}:{}".format(*connection.remote_address[:2])
+        with self._robots.connected(name, address) as envelope:
+            session = Session(self._served, connection, envelope)
+            self._sessions.add(session)
+            self.metrics.sessions, self.metrics.opened = len(self._sessions), self.metrics.opened + 1
+            try:
+                await session.run()
+            finally:
+                self._sessions.discard(session)
+                self.metrics.sessions = len(self._sessions)
 
     def _before(self, connection: ServerConnection, request: Request) -> Response | None:
         """What is answered without a session."""
         if request.path == HEALTH:
+            if (waited := self._batcher.waited) > HUNG_S:
+                return connection.respond(503, f"the policy has not answered for {waited:.1f} s\n")
             return connection.respond(200, "OK\n")
         if not self._authorised(request.headers.get("Authorization", "")):
             return connection.respond(401, "the API key is missing or wrong\n")
@@ -206,6 +217,9 @@ class Server:
             return connection.respond(200, self.metrics.text())
         if len(self._sessions) >= self.config.sessions:
             return connection.respond(503, f"{self.config.sessions} sessions are open, which is all; try again later\n")
+        if refusal := self._robots.refusal(named(request.path)):
+            status, sentence = refusal
+            return connection.respond(status, f"{sentence}\n")
         return None
 
     def _authorised(self, given: str) -> bool:
@@ -226,8 +240,7 @@ class Server:
             await asyncio.sleep(1 / (self.policy.spec.rate or SLOWEST_RATE))
             now = time.monotonic()
             for session in self._sessions:
-                if 1e3 * (now - session.last) > self.config.silence_ms:
-                    session.silent(now)
+                session.silent(now)
                 self.metrics.in_mode(session.safety["mode"], now - before)
             before = now
 
@@ -248,6 +261,12 @@ def metadata(policy: Policy, known: Mapping[str, Any]) -> dict[str, Any]:
         },
         "reset": {"message": RESET, "on_change": list(EPISODES)},
     }
+
+
+def _silent_after(envelope: Envelope, silence_ms: float) -> Envelope:
+    ticks = max(1, round(silence_ms * envelope.rate / 1e3))
+    envelope.config = replace(envelope.config, silent_after=ticks)
+    return envelope
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext | None:

@@ -1,8 +1,9 @@
-"""One connection, one robot: its own memory, its own safety envelope, and an answer to each of its messages."""
+"""One connection of one robot: its own memory, the robot's safety envelope, and an answer to each of its messages."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from websockets.exceptions import ConnectionClosed
 from plait.control import refuse_infinite
 from plait.policy import Policy
 from plait.safety.envelope import Envelope
+from plait.safety.modes import Mode
 from plait.serve.batching import Batcher, Question
 from plait.serve.codec import Limits, Malformed, pack, unpack
 from plait.serve.keys import Keys, agree, begins_anew, episode, observed, taken
-from plait.serve.metrics import Metrics
+from plait.serve.metrics import Metrics, fault
 from plait.types import Observation
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 WAITING = 2  # messages of one session that are read ahead
 ERROR = 1011  # the close code of a session that ends with a sentence
+HELD = {"stale": "stale, {age:.1f} s old", "not finite": "the actions are not finite"}  # why one chunk does not leave
 
 
 @dataclass
@@ -36,7 +39,6 @@ class Served:
     metrics: Metrics
     known: Mapping[str, Keys]
     metadata: bytes
-    envelope: Callable[[], Envelope] | None
 
 
 @dataclass
@@ -52,28 +54,27 @@ class Session:
     """Answers each message of one connection in order.
 
     Attributes:
-        last: when the newest observation came; silence is counted from there.
+        last: when the newest observation came.
     """
 
     served: Served
     connection: ServerConnection
+    envelope: Envelope | None
     last: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         served = self.served
-        self.envelope = served.envelope() if served.envelope else None
-        if self.envelope:
-            self.envelope.name = "{}:{}".format(*self.connection.remote_address[:2])  # as the audit calls it
         self.memory, self.begins = served.policy.start(1), True
         self.keys: Keys | None = None
         self.told: tuple[Any, ...] = ()
+        self.faults: set[tuple[str, str]] = set()  # of the last observation, as they are counted
         self.sequence, self.previous_ms = 0, 0.0
         self._waiting: asyncio.Queue[Arrived | None] = asyncio.Queue(WAITING)
         self._allowance = Allowance(served.config.rate_limit)
 
     @property
     def safety(self) -> dict[str, Any]:
-        """``{"mode", "reasons"}``, as it goes into every reply."""
+        """``{"mode", "reasons"}``."""
         return self.envelope.state if self.envelope else {"mode": "off", "reasons": []}
 
     async def run(self) -> None:
@@ -84,7 +85,7 @@ class Session:
             while (arrived := await self._waiting.get()) is not None:
                 await self._send(pack(await self._answer(arrived)))
                 self._measure(arrived)
-        except ConnectionClosed:
+        except (ConnectionClosed, ConnectionError):  # the client has gone, or the server stops
             pass
         except Exception as error:
             await self._refuse(error)
@@ -92,7 +93,7 @@ class Session:
             reader.cancel()
 
     def silent(self, now: float) -> None:
-        """Nothing came for too long: what the envelope makes of that."""
+        """Once per control step: has nothing come for too long?"""
         if self.envelope and not self.envelope.mode.stands:  # a pause is no reason to stop
             self.envelope.silent(now)
             self.served.metrics.faults["silent"] += self.envelope.mode.stands
@@ -147,6 +148,9 @@ class Session:
         if self.envelope:
             judged = self.envelope.judge(observation, arrived, taken(message, arrived))
             observation, asks = judged.observation, judged.mode.asks
+            faults = {(modality, fault(reason)) for modality, reason in self.envelope.faults.items()}
+            served.metrics.input_faults.update(faults - self.faults)  # those that begin
+            self.faults = faults
         return await self._reply(observation, arrived, asks)
 
     async def _reply(self, observation: Observation, arrived: float, asks: bool) -> dict[str, Any]:
@@ -161,22 +165,31 @@ class Session:
             self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
             if self.envelope:
                 self.envelope.notice(answer.features)
-        now = time.monotonic()
+        now, safety = time.monotonic(), self.safety
         if self.envelope:
-            chunk = self.envelope.limit(chunk, now, now - arrived, policy.config.execute)
+            chunk, safety = self._limited(self.envelope, chunk, now, now - arrived)
         refuse_infinite(chunk, policy.spec)
         rate = policy.spec.rate
         return {
             "actions": chunk.astype(np.float32, copy=False),
             "policy_timing": {"infer_ms": infer_ms},
             "server_timing": {"infer_ms": 1e3 * (now - arrived), "prev_total_ms": self.previous_ms},
-            "safety": self.safety,
+            "safety": safety,
             "sequence": self.sequence,
             "superseded": superseded,
             "observation_age_ms": 1e3 * (now - arrived),
             "valid_until_ms": 1e3 * policy.horizon / rate if rate else None,
             "hold": self.envelope.still().tolist() if self.envelope else None,
         }
+
+    def _limited(self, envelope: Envelope, chunk: Any, now: float, age: float) -> tuple[Any, dict[str, Any]]:
+        """What leaves instead of the chunk, and the safety state that the reply tells: a chunk held back is a hold."""
+        before = Counter(envelope.counts)
+        chunk = envelope.limit(chunk, now, age, self.served.policy.config.execute)
+        changed = Counter(envelope.counts) - before
+        self.served.metrics.limited.update(changed)
+        why = [HELD[name].format(age=age) for name in HELD if name in changed]
+        return chunk, {"mode": str(Mode.HOLD), "reasons": why + self.safety["reasons"]} if why else self.safety
 
     def _measure(self, arrived: Arrived) -> None:
         self.previous_ms = 1e3 * (time.monotonic() - arrived.at)
