@@ -43,10 +43,8 @@ class ObservationEncoder(nn.Module):
         if self.state is not None:
             present = inputs.present[STATE][:, None]  # cleaned before use: a NaN here would reach the weights' gradient
             groups[STATE] = self.state(torch.where(present, inputs.state, 0.0))
-        known = inputs.told is not None
-        groups[INSTRUCTION] = (
-            Tokens(inputs.told, inputs.word_mask) if known else self.language(inputs.words, inputs.word_mask)
-        )
+        told, mask = inputs.told, inputs.word_mask
+        groups[INSTRUCTION] = self.language(inputs.words, mask) if told is None else Tokens(told, mask)
         return {
             name: _replace_absent(tokens, inputs.present[group_modality(name)], self.absent[module_name(name)])
             for name, tokens in groups.items()
