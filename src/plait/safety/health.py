@@ -260,7 +260,7 @@ class Health:
         reason = frozen(memory, moved, self.config.frozen, self.config.frozen_motion)
         memory.frozen = reason is not None
         usual = None if self.known.grain is None else self.known.grain.get(camera)
-        return reason or constant(image, sample, self.config.deviation) or noisy(sample, usual)
+        return constant(image, sample, self.config.deviation) or reason or noisy(sample, usual)
 
     def _remember(
         self, memory: CameraMemory, image: NDArray[np.uint8], sample: NDArray[np.uint8], state: NDArray[Any] | None
