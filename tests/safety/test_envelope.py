@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -331,3 +332,18 @@ def test_what_does_not_fit_is_refused():
         Envelope(SPEC, SafetyConfig(required=("images.top",)))
     with pytest.raises(ValueError, match="trust_after: 0 is too small"):
         SafetyConfig(trust_after=0)
+
+
+def test_after_a_pause_a_stop_stays_but_not_where_the_robot_was():
+    spec = replace(SPEC, actions=SPEC.state, action_kind="absolute", action_low=None, action_high=None)
+    robot, blind = Envelope(spec, SafetyConfig(stop_after=1)), {"front": None, "wrist": None}
+    robot.judge(moment(0), 0.0)
+    robot.judge(moment(1, **blind), 0.1)
+    stopped = robot.reasons
+    assert robot.mode is Mode.STOPPED and robot.still() == pytest.approx(np.full(8, 0.001))
+    robot.resume()
+    assert (robot.mode, robot.reasons) == (Mode.STOPPED, stopped)
+    robot.judge(moment(500), 9.0)  # somebody has moved the arm
+    assert robot.limit(np.zeros(8), 9.0, 0.0) == pytest.approx(np.full(8, 0.5))
+    robot.reset()
+    assert robot.mode is Mode.NOMINAL

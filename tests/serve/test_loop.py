@@ -14,7 +14,7 @@ from plait import checkpoint, envs
 from plait.control import Controller
 from plait.memory import RecurrentConfig
 from plait.safety.calibration import Calibration, Score, pattern
-from plait.safety.envelope import Envelope
+from plait.safety.envelope import Envelope, SafetyConfig
 from plait.safety.modes import Mode
 from plait.serve.batching import Answer, Question
 from plait.serve.loop import ControlLoop, Simulated, _Plan
@@ -189,6 +189,24 @@ def test_a_hold_for_strange_features_ends_when_they_are_usual_again() -> None:
     loop.engine = strange  # type: ignore[assignment]
     report = loop.run(ticks=40)
     assert report.modes["hold"] >= 5 and loop.envelope.mode is Mode.NOMINAL
+
+
+def test_what_was_planned_while_it_stood_is_not_done_later() -> None:
+    class Dark(Counting):
+        def observe(self) -> dict[str, Any]:
+            told = super().observe()
+            dark = {name: np.zeros_like(told[name]) for name in told if "image" in name}
+            return {**told, **dark} if 4 <= len(self.done) <= 8 else told
+
+    robot, soon = Dark(), SafetyConfig(trust_after=1, recover_after=1)
+    calibration = Calibration(droppable=True)
+    spec = replace(SPEC, rate=20.0)
+    loop = ControlLoop(small_policy(), robot, rate=20, blend=0, envelope=Envelope(spec, soon, calibration))
+    loop.engine = slow(lambda step: 0.0)  # type: ignore[assignment]
+    report = loop.run(ticks=16)
+    moved = np.array(robot.done)[:16, :6].any(axis=1)
+    assert report.modes["nominal"] >= 9 and moved[1:4].all() and moved[13:].all()
+    assert not moved[4:12].any(), "step 8 saw nothing; the next look is at step 12"
 
 
 def test_an_environment_is_a_robot() -> None:

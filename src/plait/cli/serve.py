@@ -92,7 +92,7 @@ class Serve(Verb):
             os._exit(1)  # an ordinary end would wait for the thread that does not return
 
     def _envelope(self, folder: Path, policy: "Policy") -> "Callable[[], Envelope]":
-        """Makes the envelope of each session."""
+        """Makes the envelope of each robot."""
         from plait.config import from_dict
         from plait.files import read_json
         from plait.safety.audit import Audit

@@ -205,6 +205,17 @@ class Envelope:
         self._note(before, ("reset",))
         self._begin()
 
+    def resume(self) -> None:
+        """As ``reset``, after a pause in which the robot may have been moved, but a stop stays."""
+        if self.mode is not Mode.STOPPED:
+            self.reset()
+            return
+        reasons = self._reasons
+        self._health.forget()
+        self._limits.reset()
+        self._begin()
+        self._reasons = reasons
+
     def _begin(self) -> None:
         self._sound_for: dict[str, int] = {}  # modality that failed -> ticks in a row without a fault
         self.present = self.spec.modalities

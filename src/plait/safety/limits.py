@@ -77,8 +77,8 @@ class Limits(Bounds):
         return self._sent(sent, steps, done)
 
     def still(self) -> NDArray[np.float32]:
-        """Standing still, ``[a]``: no motion, or where the robot was told to be when it began to hold, which is at most
-        the last motion ahead of where it was measured. Grippers are kept.
+        """Standing still, ``[a]``: no motion, or where the robot has been told to be, after the steps of the chunk that
+        count as executed, when it began to hold. Grippers are kept.
 
         Raises:
             RuntimeError: absolute actions, and nothing was ever measured: there is no place to hold.

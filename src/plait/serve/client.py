@@ -111,6 +111,7 @@ class Client:
 
     def reset(self) -> dict[str, Any]:
         """A new episode: the server forgets what it remembers of this robot, and a stop ends. Raises as ``infer``."""
+        self._hold = None  # where to hold absolute actions is another place then
         return self._ask({"reset": True})
 
     def close(self) -> None:

@@ -30,7 +30,8 @@ class Robot(Protocol):
     """What a robot offers. It may also have ``reset()``, which is called before each run, and ``ended``, which is True
     when there is nothing left to do.
 
-    When ``observe`` or ``act`` does not return, ``act`` is called with a hold from another thread.
+    When ``observe`` or ``act`` does not return, ``act`` is called with a hold from another thread (``Simulated`` alone
+    is left as it is).
     """
 
     def observe(self) -> Mapping[str, Any]:
@@ -195,8 +196,7 @@ class ControlLoop:
             reset()
         self.envelope.reset()
         plan, keys = _Plan(), agree(self.robot.observe(), self.policy.spec, self._known)
-        longest = self.envelope.config.silent_after / self.rate
-        watchdog = Watchdog(longest, lambda: self.robot.act(self._still))
+        watchdog = Watchdog((self.envelope.config.silent_after + 1) / self.rate, self._stalled)
         with ThreadPoolExecutor(1, "plait-inference") as thread, responsive(), self._held_at_last(), watchdog:
             self._run(ticks, plan, keys, thread, watchdog)
         return Report(
@@ -221,19 +221,23 @@ class ControlLoop:
             raise
         self._hold()
 
+    def _stalled(self) -> None:
+        if not isinstance(self.robot, Simulated):  # which stands still meanwhile, and takes no step from two threads
+            self.robot.act(self._still)
+
     def _hold(self) -> None:
         if not getattr(self.robot, "ended", False):
             self.robot.act(self.envelope.still())
 
     def _run(self, ticks: int, plan: _Plan, keys: Keys, thread: ThreadPoolExecutor, watchdog: "Watchdog") -> None:
-        asked: tuple[Future[list[Answer | Exception]], int, float] | None = None
+        asked: tuple[Future[list[Answer | Exception]], int, float, bool] | None = None
         memory, due = self.policy.start(1), time.monotonic()
         for tick in range(ticks):
             seen = observed(self._told(), keys, self.policy.spec)
             judged = self.envelope.judge(seen, now := time.monotonic())
             if tick % self.execute == 0 and asked is None and judged.mode.asks:
                 question = Question(judged.observation, memory, tick == 0)
-                asked = thread.submit(self.engine, [question]), tick, now
+                asked = thread.submit(self.engine, [question]), tick, now, judged.mode.stands
             if asked and (tick == 0 or asked[0].done()):  # at first there is nothing to do meanwhile
                 answer = asked[0].result()[0]
                 if isinstance(answer, Exception):
@@ -241,7 +245,10 @@ class ControlLoop:
                 memory = answer.memory
                 self.envelope.notice(answer.features)
                 plan.infer.append(answer.infer_ms)
-                plan.take(answer.chunk, asked[1], asked[2], tick, self.blend)
+                if asked[3]:  # it stood, perhaps blind: what it would have done from there is not done later either
+                    plan.chunk = None
+                else:
+                    plan.take(answer.chunk, asked[1], asked[2], tick, self.blend)
                 asked, due = None, time.monotonic() if tick == 0 else due
             action = self._allowed(plan, tick)
             plan.late.append(1e3 * (time.monotonic() - due))
@@ -294,7 +301,8 @@ class Watchdog:
             fed = self._fed
             if fed is not None and time.monotonic() - fed > self.seconds:
                 self._fed, self.stalls = None, self.stalls + 1
-                self.stalled()
+                with suppress(Exception):  # it goes on watching
+                    self.stalled()
 
 
 def percentiles(values: list[float]) -> dict[str, float]:

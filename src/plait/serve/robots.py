@@ -71,7 +71,6 @@ class Robots:
         for place, (owner, envelope) in enumerate(self._kept):
             if owner == whose:
                 del self._kept[place]
-                if envelope.mode is not Mode.STOPPED:
-                    envelope.reset()  # what was seen before the pause says nothing
+                envelope.resume()
                 return envelope
         return self._make() if self._make else None
