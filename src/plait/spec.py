@@ -20,6 +20,11 @@ def camera_modality(camera: str) -> str:
     return CAMERA_PREFIX + camera
 
 
+def camera_name(modality: str) -> str:
+    """The camera of a modality: ``images.front`` -> ``front``."""
+    return modality.removeprefix(CAMERA_PREFIX)
+
+
 def level_group(modality: str, level: int) -> str:
     """The group of a camera's tokens at another resolution: ``images.front@1``; level 0 has the camera's own name."""
     return f"{modality}@{level}" if level else modality

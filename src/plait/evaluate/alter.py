@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from plait.config import part_name, to_dict, unknown
-from plait.spec import CAMERA_PREFIX, INSTRUCTION, STATE, Spec, is_camera
+from plait.spec import CAMERA_PREFIX, INSTRUCTION, STATE, Spec, camera_name, is_camera
 from plait.types import Observation
 
 Change = Callable[[Observation, Bool[np.ndarray, " n"]], Observation]
@@ -138,7 +138,7 @@ def _value(observation: Observation, modality: str) -> np.ndarray:
     """``[n, ...]``; sentences are Python objects."""
     if modality == INSTRUCTION:
         return np.array(observation.instruction, dtype=object)
-    return np.asarray(observation.state if modality == STATE else observation.images[_camera(modality)])
+    return np.asarray(observation.state if modality == STATE else observation.images[camera_name(modality)])
 
 
 def _changed(observation: Observation, modality: str, value: np.ndarray) -> Observation:
@@ -146,11 +146,7 @@ def _changed(observation: Observation, modality: str, value: np.ndarray) -> Obse
         return replace(observation, instruction=value.tolist())
     if modality == STATE:
         return replace(observation, state=value)
-    return replace(observation, images={**observation.images, _camera(modality): value})
-
-
-def _camera(modality: str) -> str:
-    return modality.removeprefix(CAMERA_PREFIX)
+    return replace(observation, images={**observation.images, camera_name(modality): value})
 
 
 def _shuffled(sentence: str) -> str:

@@ -32,7 +32,7 @@ from plait.safety.bounds import Bounds, LimitsConfig
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import RATE, Envelope, SafetyConfig
 from plait.safety.modes import Mode
-from plait.spec import CAMERA_PREFIX, INSTRUCTION, STATE, Spec, camera_modality
+from plait.spec import INSTRUCTION, STATE, Spec, camera_modality, camera_name
 from plait.types import Observation
 
 REPORT = "failures.json"
@@ -220,7 +220,7 @@ class Drive:
         """What reaches the policy of a row: what is left of it after the failure, and after the envelope."""
         if case.failure.kind == "late":
             for name in case.failure.modalities:
-                case.past.setdefault(name, deque(maxlen=LATE + 1)).append(row.images[_camera(name)])
+                case.past.setdefault(name, deque(maxlen=LATE + 1)).append(row.images[camera_name(name)])
         if case.fails:
             case.hit = True
             row = broken(row, case)
@@ -304,7 +304,7 @@ def broken(row: Observation, case: Case) -> Observation:
         elif modality == STATE:
             row = replace(row, state=np.full_like(row.state, np.nan))
         else:
-            camera = _camera(modality)
+            camera = camera_name(modality)
             image = _spoilt(row.images[camera], kind, case, modality)
             row = replace(row, images={**row.images, camera: image})
     return row
@@ -318,10 +318,6 @@ def _spoilt(image: NDArray[np.uint8], kind: str, case: Case, modality: str) -> N
     if kind == "noise":
         return case.noise.integers(0, 256, image.shape, np.uint8)
     return np.full_like(image, 255 if kind == "white" else 0)
-
-
-def _camera(modality: str) -> str:
-    return modality.removeprefix(CAMERA_PREFIX)
 
 
 def _row(observation: Observation, slot: int) -> Observation:

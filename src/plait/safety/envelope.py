@@ -19,7 +19,7 @@ from plait.safety.calibration import Calibration
 from plait.safety.health import Health, HealthConfig
 from plait.safety.limits import Limits, steps_of
 from plait.safety.modes import Machine, Mode
-from plait.spec import CAMERA_PREFIX, INSTRUCTION, STATE, Spec, camera_modality, is_camera
+from plait.spec import INSTRUCTION, STATE, Spec, camera_modality, camera_name, is_camera
 from plait.types import Observation
 
 RATE = 10.0  # control steps per second where the Spec does not say
@@ -290,7 +290,7 @@ def _one(observation: Observation, modality: str) -> Any:
     if modality == INSTRUCTION:
         value = observation.instruction
     else:
-        value = observation.state if modality == STATE else observation.images.get(modality.removeprefix(CAMERA_PREFIX))
+        value = observation.state if modality == STATE else observation.images.get(camera_name(modality))
     try:
         flags = observation.present.get(modality)
         if value is None or (flags is not None and not np.asarray(flags).reshape(-1)[0]):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plait.policy import Policy
-from plait.spec import CAMERA_PREFIX, INSTRUCTION, is_camera, module_name
+from plait.spec import INSTRUCTION, camera_name, is_camera, module_name
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def owners(policy: Policy) -> dict[nn.Parameter, str]:
 def _encoder(modality: str) -> str:
     """How the names of its encoder's parameters begin."""
     if is_camera(modality):
-        return f"encoder.cameras.{modality.removeprefix(CAMERA_PREFIX)}."
+        return f"encoder.cameras.{camera_name(modality)}."
     return "encoder.language." if modality == INSTRUCTION else f"encoder.{modality}."
 
 

@@ -150,7 +150,8 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _observation(self) -> dict[str, Any]:
         pictures = self._simulation.draw(dict.fromkeys(self.embodiment.cameras, self._drawn), self._quality)
-        images = {f"observation.images.{camera}": picture[self._kept].copy() for camera, picture in pictures.items()}
+        kept = {camera: np.ascontiguousarray(picture[self._kept]) for camera, picture in pictures.items()}
+        images = {f"observation.images.{camera}": picture for camera, picture in kept.items()}
         return {**images, "observation.state": self._simulation.state}
 
     def _info(self, executed: int = 0) -> dict[str, Any]:
