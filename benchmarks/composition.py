@@ -34,7 +34,7 @@ def variant(
     **policy: Any,
 ) -> Variant:
     """The base with some fields changed."""
-    numbers = {"steps": 4000, "batch_size": 512, "warmup_steps": 200, **(train or {})}
+    numbers = {"steps": 4000, "batch_size": 512, "learning_rate": 3e-3, "warmup_steps": 200, **(train or {})}
     changed: PolicyConfig = replace(BASE.policy, **policy)
     return Variant(Recipe(changed, replace(BASE.train, **numbers)), demonstrations, scenes)
 

@@ -22,7 +22,7 @@ HEADS: dict[str, Head] = {
     "flow": FlowConfig(),
 }
 BASE = RECIPES["tabletop-pick"]()
-TRAIN = replace(BASE.train, steps=4000, batch_size=512, warmup_steps=200)
+TRAIN = replace(BASE.train, steps=4000, batch_size=512, learning_rate=3e-3, warmup_steps=200)
 STUDY = Study(
     "heads",
     "Heads on the tabletop",

@@ -16,6 +16,7 @@ from variants import Options, Study, Trial, Variant, run
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.recipes import RECIPES, Recipe
 
+EXECUTE = 4  # control steps between two looks
 MOMENTS = 8  # now and the 7 looks before it: 28 control steps, from the flash to where the hand is at its target
 MEMORIES: dict[str, Memory | None] = {
     "none": None,
@@ -25,6 +26,7 @@ MEMORIES: dict[str, Memory | None] = {
 }
 BASE = RECIPES["tabletop-pick"]()
 DEMONSTRATIONS = 4000
+RECALL = {"family": "recall"}
 TRAIN = replace(BASE.train, steps=8000, batch_size=256, learning_rate=2e-3, warmup_steps=200)
 
 
@@ -40,7 +42,7 @@ STUDY = Study(
     f"Recall, 64 pixels, {DEMONSTRATIONS:,} demonstrations, {TRAIN.steps:,} updates of {TRAIN.batch_size} samples; "
     f"with a memory a sample is a window of {MOMENTS} frames.",
     {
-        name: Variant(Recipe(replace(BASE.policy, memory=memory), TRAIN), DEMONSTRATIONS, {"family": "recall"})
+        name: Variant(Recipe(replace(BASE.policy, execute=EXECUTE, memory=memory), TRAIN), DEMONSTRATIONS, RECALL)
         for name, memory in MEMORIES.items()
     },
     {"success": Trial(), "lifted the other colour first": Trial(hit=other_colour)},
