@@ -40,6 +40,7 @@ CONFIG = TrainConfig(
     steps=6, batch_size=8, warmup_steps=2, precision="float32", augment=Augment(shift=2), modality_dropout=0.2,
     validate_every=3, checkpoint_every=3, keep=9, device="cpu", val_fraction=0.3,
 )  # fmt: skip
+SHARDED = replace(CONFIG, shard=True)
 
 
 def begun(folder: Path, run: Path) -> Path:
@@ -51,8 +52,8 @@ def begun(folder: Path, run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[together.Ends]]:
-    """A folder of runs, and how two processes ended the three jobs. ``one``: trained by one process, ``two``: by
-    two, ``one-two`` and ``two-one``: by one after the other.
+    """A folder of runs, and how two processes ended the jobs. ``one``: trained by one process, ``two``: by two,
+    ``sharded``: by two, each with its part of the weights; ``one-two`` and the like: by one after the other.
     """
     folder = tmp_path_factory.mktemp("runs")
     dataset = shutil.copytree(DATASET, folder / "dataset")
@@ -60,10 +61,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[togeth
     jobs = [
         (POLICY, CONFIG, dataset, folder / "two"),
         (POLICY, CONFIG, dataset, begun(folder / "one-two", folder / "one")),
+        (POLICY, SHARDED, dataset, folder / "sharded"),
+        (POLICY, SHARDED, dataset, begun(folder / "one-sharded", folder / "one")),
         (POLICY, replace(CONFIG, learning_rate=1e30, clip_norm=1e30), dataset, folder / "broken"),
     ]
     ends = together.train(jobs)
     train(POLICY, CONFIG, dataset, begun(folder / "two-one", folder / "two"))
+    train(POLICY, CONFIG, dataset, begun(folder / "sharded-one", folder / "sharded"))
     return folder, ends
 
 
@@ -80,7 +84,7 @@ def test_there_is_no_batch_norm_and_masks_differ(runs: Path) -> None:
     assert one.action_mask.sum() != other.action_mask.sum()
 
 
-@pytest.mark.parametrize("name", ["two", "one-two", "two-one"])
+@pytest.mark.parametrize("name", ["two", "one-two", "two-one", "sharded", "one-sharded", "sharded-one"])
 def test_the_number_of_processes_changes_nothing(runs: Path, name: str) -> None:
     for mine, theirs in zip(read_log(runs / name), read_log(runs / "one"), strict=True):
         same = {key: value for key, value in theirs.items() if key not in ("samples_per_s", "data_wait")}
@@ -91,7 +95,9 @@ def test_the_number_of_processes_changes_nothing(runs: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-@pytest.mark.parametrize("way", [{}, {"cuda_graph": True}, {"cuda_graph": True, "compile": True}], ids=str)
+@pytest.mark.parametrize(
+    "way", [{}, {"cuda_graph": True}, {"cuda_graph": True, "compile": True}, {"shard": True}], ids=str
+)
 def test_two_gpus_train_as_one_does(tmp_path: Path, way: dict[str, bool]) -> None:
     dataset, config = shutil.copytree(DATASET, tmp_path / "d"), replace(CONFIG, device="cuda", **way)
     train(POLICY, config, dataset, tmp_path / "one")
@@ -102,8 +108,8 @@ def test_two_gpus_train_as_one_does(tmp_path: Path, way: dict[str, bool]) -> Non
 
 def test_one_process_writes(trained: tuple[Path, list[together.Ends]]) -> None:
     leader, other = trained[1]
-    assert leader[:2] == [("finished", 2), ("finished", 1)]
-    assert [written for _, written in other] == [0, 0, 0]
+    assert leader[:-1] == [("finished", 2), ("finished", 1)] * 2
+    assert [written for _, written in other] == [0] * 5
 
 
 def test_what_ends_all_is_told_once(trained: tuple[Path, list[together.Ends]]) -> None:
@@ -117,6 +123,14 @@ def test_what_ends_all_is_told_once(trained: tuple[Path, list[together.Ends]]) -
         ({"batch_size": 9}, "train.batch_size = 9: it is that of all 2 processes .* say --train.batch-size 8"),
         ({"batch_size": 1}, "train.batch_size = 1: .* say --train.batch-size 2"),
         ({"modulation": Modulation(noise=True)}, "train.modulation.noise = True: .* say --train.modulation.no-noise"),
+        (
+            {"shard": True, "cuda_graph": True},
+            "train.cuda_graph = True: .* say --train.no-cuda-graph, or leave --train.sh",
+        ),
+        (
+            {"shard": True, "compile": True},
+            "train.compile = True: .* say --train.no-compile, or leave --train.shard out",
+        ),
     ],
 )
 def test_what_several_processes_cannot_share_is_refused(change: dict[str, Any], sentence: str) -> None:

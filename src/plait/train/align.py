@@ -140,7 +140,7 @@ class PairSource:
 
 def check(train: TrainConfig) -> None:
     """Raise a ValueError for what is meant for policies alone, or leaves nothing to measure with."""
-    for name in ("modality_dropout", "imbalance_every"):
+    for name in ("modality_dropout", "imbalance_every", "shard"):
         if value := getattr(train, name):
             option = name.replace("_", "-")
             raise ValueError(f"train.{name} = {value}: it is meant for policies; leave --train.{option} out.")

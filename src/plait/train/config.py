@@ -37,6 +37,9 @@ class TrainConfig:
     """Compile the loss with torch.compile: slower start, faster steps on a GPU."""
     cuda_graph: bool = False
     """On a GPU: record one update as a CUDA graph and replay it, which saves launching each kernel."""
+    shard: bool = False
+    """Of several processes, each keeps only its part of the weights and of the optimiser's state: for what is too large
+    for one GPU. Without meaning in one process alone."""
     seed: int = 0
     """Decides the initial weights, the order of the data and the noise."""
     val_fraction: float = 0.02

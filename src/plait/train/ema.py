@@ -5,6 +5,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from plait.train.sharding import own
+
 
 class Ema:
     """An average copy of a model; ``Ema.model`` is in evaluation mode and takes no gradient.
@@ -34,4 +36,4 @@ class Ema:
 
 
 def _floats(model: nn.Module) -> list[Tensor]:
-    return [parameter.detach() for parameter in model.parameters() if parameter.is_floating_point()]
+    return [own(parameter.detach()) for parameter in model.parameters() if parameter.is_floating_point()]

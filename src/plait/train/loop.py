@@ -21,6 +21,7 @@ from plait.train.modulation import add_noise, hold_back
 from plait.train.optim import learning_rate, set_learning_rate
 from plait.train.progress import Meter, Screen
 from plait.train.run import Run
+from plait.train.sharding import gathered, is_divided, whole
 from plait.train.state import TrainState
 from plait.train.tracker import Mute, Tracker
 
@@ -52,14 +53,15 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run, world: 
     """
     device = pick_device(config.device)
     autocast = pick_autocast(config.precision, device)
-    state = TrainState.start(model.to(device).to(memory_format=torch.channels_last), config)
+    sharded = config.shard and world.size > 1
+    state = TrainState.start(model.to(device).to(memory_format=torch.channels_last), config, sharded)
     run.resume(state)
     if state.step >= config.steps:
         return state
     update: Update = partial(update_weights, state, config.clip_norm, autocast, world)
     if config.cuda_graph and device.type == "cuda":
         update = Replay(update)
-    meter = Meter(device, world.size, _ideal_seconds(state, source, device, autocast))
+    meter = Meter(device, world.size, None if sharded else _ideal_seconds(state, source, device, autocast))
     with (
         Tracker(run.folder, state.step) if world.leads else Mute() as tracker,
         Screen(config.steps, state.step) as screen,
@@ -82,6 +84,8 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run, world: 
                 tracker.flush()  # before the checkpoint: a loss that is not finite must not be saved
                 if world.leads:
                     run.save(state)
+                elif sharded:
+                    state.give()
                 wait(world)
             if stop and state.step < config.steps:
                 where = f"step {state.step} of {config.steps} is saved in {run.folder}"
@@ -111,8 +115,8 @@ def update_weights(
     losses["loss"].backward()
     losses = {name: value.detach() for name, value in losses.items()}
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
-    average([*gradients, *losses.values()], world)
-    norm = clip_grad_norm_(state.model.parameters(), clip_norm)
+    average([*(each for each in gradients if not is_divided(each)), *losses.values()], world)  # the others already are
+    norm = whole(clip_grad_norm_(state.model.parameters(), clip_norm))
     add_noise(state.optimizer)
     state.optimizer.step()
     state.optimizer.zero_grad()
@@ -129,12 +133,13 @@ def validate(
     take_from_first(model.buffers(), world)  # its batch norm is what is saved
     sums: dict[str, Tensor] = {}
     samples = 0
-    for batch in source.validation():
-        with autocast:
-            losses = model.loss(batch.to(device, non_blocking=True))  # pyright: ignore[reportCallIssue]
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.double() * len(batch)
-        samples += len(batch)
+    with gathered(model):  # one process may have a batch more than another
+        for batch in source.validation():
+            with autocast:
+                losses = model.loss(batch.to(device, non_blocking=True))  # pyright: ignore[reportCallIssue]
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.double() * len(batch)
+            samples += len(batch)
     own = [samples, *torch.stack(list(sums.values())).tolist()] if samples else []
     everywhere = total(own, world)
     for name, value in zip(sums, everywhere[1:], strict=False):  # the first process has batches if any has

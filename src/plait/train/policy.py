@@ -83,6 +83,12 @@ def check_shared(config: TrainConfig, world: World) -> None:
             f"train.modulation.noise = True: each of the {size} processes would draw its own; train in one process, "
             "or say --train.modulation.no-noise."
         )
+    for name in ("cuda_graph", "compile"):
+        if size > 1 and config.shard and getattr(config, name):
+            raise ValueError(
+                f"train.{name} = True: it takes the update as one piece, and with train.shard the weights come and go "
+                f"block by block; say --train.no-{name.replace('_', '-')}, or leave --train.shard out."
+            )
 
 
 def _check_whole(newest: Path) -> None:

@@ -23,7 +23,7 @@ Save = Callable[..., object]
 calls ``extra`` with the unfinished folder, and makes the folder appear as a whole."""
 
 FREE = {f"train.{name}" for name in ("log_every", "validate_every", "checkpoint_every", "keep")} | {
-    f"train.{name}" for name in ("device", "compile", "cuda_graph")
+    f"train.{name}" for name in ("device", "compile", "cuda_graph", "shard")
 }
 """Settings that may change when a run is continued."""
 

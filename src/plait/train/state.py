@@ -1,7 +1,7 @@
 """The state of a run: everything that the next step depends on, saved and restored as a whole."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from plait.train.config import TrainConfig
 from plait.train.ema import Ema
 from plait.train.modulation import divide
 from plait.train.optim import build_optimizer
+from plait.train.sharding import divided, shard, whole
 
 TENSORS, NUMBERS, AVERAGE = "training.safetensors", "training.json", "model.safetensors"
 
@@ -34,23 +35,28 @@ class TrainState:
     paces: dict[str, float] = field(default_factory=dict)  # modality that is held back -> factor on its learning rate
 
     @classmethod
-    def start(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
+    def start(cls, model: nn.Module, config: TrainConfig, sharded: bool = False) -> "TrainState":
+        """Before the first update. ``sharded``: divide all of it among the processes, which call this together."""
+        ema = Ema(model, config.ema_decay)
+        for each in (model, ema.model) if sharded else ():
+            shard(each)
         loss: Any = model.loss
         optimizer = build_optimizer(model, config)
         if config.modulation.strength:
             divide(optimizer, model, config.modulation.noise)
-        return cls(
-            model.train(), torch.compile(loss) if config.compile else loss, Ema(model, config.ema_decay), optimizer
-        )
+        return cls(model.train(), torch.compile(loss) if config.compile else loss, ema, optimizer)
 
     def save(self, folder: Path) -> None:
         """Write raw weights, moments and step into ``folder``; the average is the model that is saved beside them."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for name, parameter in self._optimised():
-            tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
-        save_file({name: _plain(value) for name, value in tensors.items()}, folder / TENSORS)
+        save_file(dict(self._tensors()), folder / TENSORS)
         numbers = {"format_version": 1, "step": self.step, "paces": self.paces}
         (folder / NUMBERS).write_text(json.dumps(numbers) + "\n")
+
+    def give(self) -> None:
+        """What a process that does not write adds to the saving of a sharded state: its parts, in the same order."""
+        self.ema.model.state_dict()
+        for _ in self._tensors():
+            pass
 
     def load(self, folder: Path) -> None:
         """Continue from ``folder``: every tensor is as it was when ``save`` was called."""
@@ -63,6 +69,14 @@ class TrainState:
             prefix = name + "."
             moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             self.optimizer.state[parameter] = {key: _like(parameter, value) for key, value in moments.items()}
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The raw weights and the moments, each whole."""
+        for name, value in self.model.state_dict().items():
+            yield f"model.{name}", _plain(value)
+        for name, parameter in self._optimised():
+            for key, value in self.optimizer.state[parameter].items():
+                yield f"{name}.{key}", _plain(whole(value))
 
     def _optimised(self) -> list[tuple[str, nn.Parameter]]:
         """Each optimised parameter under the name of its moments."""
@@ -78,4 +92,4 @@ def _like(parameter: nn.Parameter, value: Tensor) -> Tensor:
     """``value`` on the parameter's device and, if it has its shape, in its memory format: fused AdamW needs both."""
     if value.shape != parameter.shape:
         return value.to(parameter.device)
-    return torch.empty_like(parameter.detach()).copy_(value)
+    return torch.empty_like(parameter.detach()).copy_(divided(value, parameter))
