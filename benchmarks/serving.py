@@ -5,15 +5,18 @@
 
 The policy has the recipe's size and random weights, which do not change how long it takes. The server is a process of
 its own; the robots are threads of this one, on the same machine. ``plain`` is a minimal server written as openpi's is:
-the same codec and the same policy, called on the event loop, one observation after the other, without an envelope.
+the same codec and the same policy, called on the event loop, one observation after the other, without an envelope. The
+two are measured in turns, so that whatever else the machine does meets both.
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,8 @@ from plait.serve.keys import accepted, agree, observed
 from plait.serve.server import ServeConfig, Server
 from plait.spec import Spec
 
+ROLES = {"plait": "plait serve, with the envelope", "plain": "minimal server, inference on the loop"}
+TURNS = 20  # of each server with one robot, and one before to warm up
 SENTENCE = "pick up the red ball"
 SHARES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "p99.99": 99.99, "max": 100.0}
 
@@ -105,8 +110,8 @@ async def serve_plain(policy: Policy) -> None:
     async def handle(connection: ServerConnection) -> None:
         await connection.send(pack({"execute": policy.config.execute}))
         async for message in connection:
-            start = time.perf_counter()
             sent = unpack(message)  # type: ignore[arg-type]
+            start = time.perf_counter()
             moment = observed(sent, agree(sent, policy.spec, known), policy.spec)
             chunk = policy.predict(policy.prepare(writable(moment)))[0].cpu().numpy()
             infer_ms = 1e3 * (time.perf_counter() - start)
@@ -118,33 +123,62 @@ async def serve_plain(policy: Policy) -> None:
 
 
 class Served:
-    """A server in a process of its own."""
+    """A server in a process of its own.
+
+    Attributes:
+        port: where it listens.
+    """
 
     def __init__(self, role: str, options: Options, folder: Path) -> None:
         command = [sys.executable, __file__, "--hardware", str(folder), "--role", role, "--rate", str(options.rate)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
-    def __enter__(self) -> int:
+    def __enter__(self) -> "Served":
         assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
+        self.port = int(self.process.stdout.readline())
+        return self
+
+    def cpu_ms(self) -> float:
+        """Of all its threads since it began (Linux alone tells it)."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return 1e3 * (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(20)
 
 
-def one_robot(port: int, options: Options) -> dict[str, np.ndarray]:
-    """As fast as it goes: milliseconds of each answer, and of the policy in it."""
-    with Client(port=port, timeout=60) as robot:
-        sent = [observation(options, seed) for seed in range(16)]
-        found = []
-        for i in range(options.requests + 50):
-            start = time.perf_counter()
-            reply = robot.infer(sent[i % 16])
-            found.append((1e3 * (time.perf_counter() - start), reply["policy_timing"]["infer_ms"]))
-            time.sleep(0.002)
-    total, infer = np.array(found[50:]).T
-    return {"total": total, "infer": infer, "added": total - infer}
+def one_robot(options: Options, folder: Path) -> dict[str, dict[str, Any]]:
+    """Of each server, asked as fast as it goes: milliseconds of each answer, of the policy in it, and of the CPU."""
+    asked = -(-options.requests // TURNS)
+    sent = [observation(options, seed) for seed in range(16)]
+    found: dict[str, list[tuple[float, float]]] = {role: [] for role in ROLES}
+    spent = dict.fromkeys(ROLES, 0.0)
+    with ExitStack() as stack:
+        served = {role: stack.enter_context(Served(role, options, folder)) for role in ROLES}
+        robots = {role: stack.enter_context(Client(port=served[role].port, timeout=60)) for role in ROLES}
+        for turn in range(TURNS + 1):
+            for role, robot in robots.items():
+                before = served[role].cpu_ms()
+                times = [answered(robot, sent[i % 16]) for i in range(asked)]
+                if turn:
+                    found[role] += times
+                    spent[role] += served[role].cpu_ms() - before
+    told = {}
+    for role, times in found.items():
+        total, infer = np.array(times).T
+        told[role] = {"total": shares(total), "infer": shares(infer), "added": shares(total - infer)}
+        told[role]["cpu"] = round(spent[role] / len(times), 3)
+    return told
+
+
+def answered(robot: Client, sent: dict[str, Any]) -> tuple[float, float]:
+    """Milliseconds of one answer, and of the policy in it."""
+    start = time.perf_counter()
+    reply = robot.infer(sent)
+    total = 1e3 * (time.perf_counter() - start)
+    time.sleep(0.002)
+    return total, reply["policy_timing"]["infer_ms"]
 
 
 def bare(policy: Policy, options: Options) -> np.ndarray:
@@ -198,13 +232,12 @@ def main(options: Options) -> None:
         policy.to(pick_device("auto"))
         found["bare"] = shares(bare(policy, options))
         del policy
-        for role in ("plait", "plain"):
-            with Served(role, options, Path(folder)) as port:
-                found[role] = {name: shares(values) for name, values in one_robot(port, options).items()}
+        found |= one_robot(options, Path(folder))
+        for role in ROLES:
             parts = []
             for _ in range(options.parts):
-                with Served(role, options, Path(folder)) as port:
-                    times = robots(port, options)
+                with Served(role, options, Path(folder)) as served:
+                    times = robots(served.port, options)
                     misses = int((times > 1e3 / options.rate).sum())
                     parts.append(shares(times) | {"answers": len(times), "misses": misses})
             found[role]["robots"] = parts
@@ -215,10 +248,10 @@ def main(options: Options) -> None:
 
 def told(found: dict[str, Any], options: Options) -> str:
     """Markdown."""
-    alone = [("policy, called in the process", *list(found["bare"].values())[:3], "", "")]
-    for role, name in (("plait", "plait serve, with the envelope"), ("plain", "minimal server, inference on the loop")):
-        added = found[role]["added"]
-        alone.append((name, *list(found[role]["total"].values())[:3], added["p50"], added["p99"]))
+    alone = [("policy, called in the process", *list(found["bare"].values())[:3], "", "", "")]
+    for role, name in ROLES.items():
+        added, cpu = found[role]["added"], found[role]["cpu"]
+        alone.append((name, *list(found[role]["total"].values())[:3], added["p50"], added["p99"], cpu))
     several = [
         (name, part["answers"], part["misses"], *(part[share] for share in SHARES))
         for role, name in (("plait", "plait serve"), ("plain", "minimal server"))
@@ -226,8 +259,8 @@ def told(found: dict[str, Any], options: Options) -> str:
     ]
     setting = (
         f"Recipe {options.recipe}, two cameras of {options.pixels} x {options.pixels} pixels, milliseconds. `added` is "
-        "what an answer takes beside the policy: socket, codec, threads and envelope. (The codec of the minimal server "
-        "counts as the policy's.)"
+        "what an answer takes beside the policy: socket, codec, threads, envelope and the robot's side. `CPU` is what "
+        "the server's process takes for an answer, the policy included."
     )
     many = (
         f"{options.robots} robots, {options.rate:g} observations a second each, {options.ticks} of each robot. A miss "
@@ -237,7 +270,7 @@ def told(found: dict[str, Any], options: Options) -> str:
         [
             setting,
             f"One robot, {options.requests} observations one after the other:",
-            table(("", "p50", "p99", "p99.9", "added, p50", "added, p99"), alone),
+            table(("", "p50", "p99", "p99.9", "added, p50", "added, p99", "CPU"), alone),
             many,
             table(("", "answers", "misses", *SHARES), several),
         ]

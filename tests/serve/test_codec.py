@@ -45,6 +45,13 @@ def test_what_goes_in_comes_out() -> None:
     assert not unpack(pack(VALUES))["image"].flags.writeable
 
 
+def test_what_cannot_be_packed_leaves_nothing_behind() -> None:
+    for wrong, error in (([1, object()], TypeError), ([1, np.array(["a"])], ValueError), ([1, 2**64], TypeError)):
+        with pytest.raises(error):
+            pack(wrong)
+        assert pack(VALUES) == openpi.packb(VALUES)
+
+
 def test_openpi_and_plait_understand_each_other() -> None:
     assert pack(VALUES) == openpi.packb(VALUES)
     same(unpack(openpi.packb(VALUES)), openpi.unpackb(pack(VALUES)))

@@ -40,15 +40,15 @@ class CameraMemory:
         size: (height, width) of its first sound picture; another one is a fault.
         frame: the last picture that differed from the one before it.
         sample: ``few`` of its pixels, which tell most pictures apart.
-        since: the measured state when ``frame`` came, or None.
+        since: where the hand was measured when ``frame`` came, or None.
         same: how many pictures in a row have been identical to ``frame``.
         frozen: it was found frozen, and no other picture has come since.
     """
 
     size: tuple[int, int] | None = None
     frame: NDArray[np.uint8] | None = None
-    sample: NDArray[np.uint8] | None = None
-    since: NDArray[np.float64] | None = None
+    sample: bytes = b""
+    since: list[float] | None = None
     same: int = 0
     frozen: bool = False
 
@@ -83,7 +83,7 @@ def few(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def constant(image: NDArray[np.uint8], sample: NDArray[np.uint8], deviation: float) -> Reason:
     """Every channel has nearly the same level everywhere: first in a sample, and if it is so there, in the picture."""
-    if any(cv2.meanStdDev(pixels)[1].max() > deviation for pixels in (sample, image)):
+    if cv2.meanStdDev(sample)[1].max() > deviation or cv2.meanStdDev(image)[1].max() > deviation:
         return None
     level = float(image.mean())
     return "black" if level < DARK else "white" if level > BRIGHT else f"constant, level {level:.0f}"
@@ -120,12 +120,10 @@ def wrong_state(state: Any, entries: int) -> Reason:
 
 def infinite(state: NDArray[Any], names: Sequence[str]) -> Reason:
     """Not finite, or not as a number of 32 bits, with which policies compute."""
-    with np.errstate(invalid="ignore", over="ignore"):  # some bits are no number that may be cast
-        size = np.abs(state.astype(np.float64))
-    if size.max(initial=0.0) <= LARGEST:  # never so with one that is not a number
-        return None
-    wrong = np.flatnonzero(~(size <= LARGEST))[0]
-    return f"{names[wrong]} is {state[wrong]}"
+    for i, number in enumerate(state.tolist()):
+        if not abs(number) <= LARGEST:  # always so with one that is not a number
+            return f"{names[i]} is {state[i]}"
+    return None
 
 
 def unseen(state: NDArray[Any], names: Sequence[str], low: Any, high: Any, room: NDArray[np.float64]) -> Reason:
@@ -212,6 +210,7 @@ class Health:
     suspect: tuple[str, ...] = ()
     measured: NDArray[np.float64] | None = None
     cameras: dict[str, CameraMemory] = field(init=False)
+    _at: list[float] | None = None  # where the hand is measured
     _heard: tuple[str, Reason, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
@@ -237,6 +236,7 @@ class Health:
             self.measured = None if found[STATE] else state.astype(np.float64)
             if self.measured is not None and self._range is not None:
                 found[STATE] = unseen(self.measured, self.spec.state, *self._range)
+        self._at = None if self.measured is None else self.measured[self._hand].tolist()
         for camera in self.spec.cameras:
             name = camera_modality(camera)
             found[name] = self._camera(camera, images.get(camera)) or age(name)
@@ -250,28 +250,27 @@ class Health:
         return infinite(state, self.spec.state)
 
     def _camera(self, camera: str, image: Any) -> Reason:
-        state, memory = self.measured, self.cameras[camera]
+        memory = self.cameras[camera]
         if reason := missing(image) or wrong_picture(image, memory.size):
             return reason
         memory.size = image.shape[:2]
         sample = few(image)
-        self._remember(memory, image, sample, state)
-        moved = 0.0 if state is None or memory.since is None else math.dist(state[self._hand], memory.since[self._hand])
+        self._remember(memory, image, sample)
+        moved = 0.0 if self._at is None or memory.since is None else math.dist(self._at, memory.since)
         reason = frozen(memory, moved, self.config.frozen, self.config.frozen_motion)
         memory.frozen = reason is not None
         usual = None if self.known.grain is None else self.known.grain.get(camera)
         return constant(image, sample, self.config.deviation) or reason or noisy(sample, usual)
 
-    def _remember(
-        self, memory: CameraMemory, image: NDArray[np.uint8], sample: NDArray[np.uint8], state: NDArray[Any] | None
-    ) -> None:
-        if memory.frame is not None and (memory.sample == sample).all() and (memory.frame == image).all():
+    def _remember(self, memory: CameraMemory, image: NDArray[np.uint8], sample: NDArray[np.uint8]) -> None:
+        pixels = sample.tobytes()
+        if memory.frame is not None and memory.sample == pixels and (memory.frame == image).all():
             memory.same += 1
-            memory.since = state if memory.since is None else memory.since
+            memory.since = self._at if memory.since is None else memory.since
             return
         # who sends pictures may write the next one into the same place
-        memory.frame, memory.sample = image.copy() if image.flags.writeable else image, sample
-        memory.since, memory.same, memory.frozen = state, 0, False
+        memory.frame, memory.sample = image.copy() if image.flags.writeable else image, pixels
+        memory.since, memory.same, memory.frozen = self._at, 0, False
 
     @cached_property
     def _hand(self) -> list[int]:

@@ -193,9 +193,11 @@ class Batcher:
             raise _stopping()
         asked = Asked(question, self.expected(), asyncio.get_running_loop().create_future())
         self._owed.add(asked.answer)
-        asked.answer.add_done_callback(self._owed.discard)
         self._queue.put(asked)
-        return await asked.answer
+        try:
+            return await asked.answer
+        finally:
+            self._owed.discard(asked.answer)
 
     async def close(self) -> None:
         """Whoever waits for an answer gets a ConnectionError. Raises Hung when the engine does not return within

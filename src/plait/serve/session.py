@@ -184,9 +184,11 @@ class Session:
 
     def _limited(self, envelope: Envelope, chunk: Any, now: float, age: float) -> tuple[Any, dict[str, Any]]:
         """What leaves instead of the chunk, and the safety state that the reply tells: a chunk held back is a hold."""
-        before = Counter(envelope.counts)
+        before = envelope.counts
         chunk = envelope.limit(chunk, now, age, self.served.policy.config.execute)
-        changed = Counter(envelope.counts) - before
+        if (after := envelope.counts) == before:
+            return chunk, self.safety
+        changed = Counter(after) - Counter(before)
         self.served.metrics.limited.update(changed)
         why = [HELD[name].format(age=age) for name in HELD if name in changed]
         return chunk, {"mode": str(Mode.HOLD), "reasons": why + self.safety["reasons"]} if why else self.safety
