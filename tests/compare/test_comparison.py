@@ -5,6 +5,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,31 @@ def test_other_settings_need_another_folder(finished: Path) -> None:
     other = Setup("tabletop", {"size": 32}, steps=4, batch_size=8, episodes=2)
     with pytest.raises(ValueError, match=r"film-9-seed0.json was made with other settings: steps \(3 then, 4 now\)"):
         compare(other, finished, ["film"], [9], **GRID)
+
+
+@pytest.mark.parametrize(
+    ("changes", "contrasts", "sentence"),
+    [
+        (
+            {"batch_size": 999},
+            (),
+            r"batch-size 999: 9 demonstrations have \d+ frames .* say --batch-size \d+ or less",
+        ),
+        ({"recipe": "tabletop-cross-attention"}, ("words_only",), "words only: .* no camera among .* --contrasts"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    contrasts: Any,
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("this cell comes before the wrong one"))
+    shutil.copytree(finished / "dataset", tmp_path / "dataset")
+    with pytest.raises(ValueError, match=sentence):
+        compare(replace(SETUP, **changes), tmp_path, ["film"], [9], **{**GRID, "contrasts": contrasts})
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

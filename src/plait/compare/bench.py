@@ -8,10 +8,14 @@ DIR/cells/<cell>.json     what a finished cell has found; it is not done again
 import inspect
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from plait import checkpoint, envs
 from plait.compare.cell import Cell, Setup
@@ -19,6 +23,7 @@ from plait.compare.size import Sized, equalised
 from plait.compare.variants import mispaired, without_cameras, without_words
 from plait.config import differences, from_dict, members, refuse_other
 from plait.data.lerobot import Dataset
+from plait.data.loader import held_out
 from plait.diagnose.cost import Cost, measure
 from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.pool import Workers
@@ -67,6 +72,27 @@ class Bench:
     def known(self) -> list[Cell]:
         """All finished cells of the folder, those of earlier calls and of searches too."""
         return [_cell(path) for path in sorted((self.folder / "cells").glob("*.json"))]
+
+    def check(self, cells: Iterable[Cell]) -> None:
+        """Refuse now what a training would refuse only when its turn comes.
+
+        Raises:
+            ValueError: a batch has more frames than the demonstrations, or the recipe's fusion lacks what a contrast
+                leaves out.
+        """
+        batch = self.setup.batch_size or self.recipe.train.batch_size
+        for cell in {(cell.demonstrations, cell.contrast): cell for cell in cells}.values():
+            data = self._data(cell)
+            lengths = np.array([row.length for row in data.episodes])
+            frames = int(np.delete(lengths, held_out(len(lengths), self.recipe.train.val_fraction)).sum())
+            if batch > frames:
+                rule = f"{cell.demonstrations} demonstrations have {frames} frames that are trained on"
+                raise ValueError(f"--batch-size {batch}: {rule}; say --batch-size {frames} or less, or more --demos.")
+            try:
+                with torch.device("meta"):  # shapes without memory
+                    self.recipe.policy.build(data.spec, self._tokenizer, pretrained=False)
+            except ValueError as error:
+                raise ValueError(f"{cell}: {error}; or leave it out with --contrasts") from error
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train and evaluate the cell, go on where it was interrupted, and write what it has found.

@@ -51,7 +51,8 @@ def compare(
         the table's lines, those of earlier calls too.
 
     Raises:
-        ValueError: an unknown name, a number out of range, or a folder that holds something else.
+        ValueError: an unknown name, a number out of range, a cell that could not be trained, or a folder that holds
+            something else.
         KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
     """
     cells, folder = grid(setup, fusions, demonstrations, seeds, mispaired, contrasts), _open(Path(out))
@@ -59,6 +60,7 @@ def compare(
         raise ValueError(f"jobs: {jobs} is too few; at least 1")
     record(setup.env, folder / "dataset", max(demonstrations), setup.env_args, workers or processors())
     bench = Bench(folder, setup, device, workers)
+    bench.check(cell for cell in cells if bench.finished(cell) is None)
     rates = _chosen(_found(bench, search(setup, cells, bench.known()), jobs))
     setup = replace(setup, learning_rates={**rates, **setup.learning_rates})
     bench = Bench(folder, setup, device, workers)
