@@ -55,25 +55,32 @@ class Aligning(Options):
 
 def main(options: Aligning) -> None:
     folders = {name: options.out / f"aligned-{name.split()[0].lower()}" for name in ENCODERS}
-    if options.train:
-        for name, folder in folders.items():
-            if not (folder / "align.json").exists():
-                write_whole(folder / "align.json", json.dumps(_align(ENCODERS[name], options, folder), indent=1) + "\n")
-    found = {name: json.loads((folder / "align.json").read_text()) for name, folder in folders.items()}
+    found = {
+        name: encoders(ENCODERS[name], {}, options.scenes, options.align_steps, folder)
+        for name, folder in folders.items()
+    }
     run(Study("align", "Aligned encoders", _about(options, found), dict(_variants(options, folders)), TRIALS), options)
 
 
-def _align(vision: Vision, options: Aligning, folder: Path) -> dict[str, dict[str, Any]]:
-    """What the encoders that it trains reach on held-out scenes, and on those with a pair never seen together."""
-    config = AlignConfig(RECIPE.policy.image_size, vision, RECIPE.policy.language)
-    train = replace(TRAIN, steps=options.align_steps)
-    pairs = scenes("tabletop", {}, options.scenes, config.image_size)
-    align(config, train, pairs, folder, {"scenes": options.scenes})
-    model = aligned.load(folder)
-    kept = divided(pairs, train.val_fraction)[1]
-    count = min(TESTED, len(kept))
-    unseen = scenes("tabletop", {"combinations": "unseen"}, count, config.image_size)
-    return {"held out": measure(model, kept.some(np.arange(count))), "unseen pairs": measure(model, unseen)}
+def encoders(
+    vision: Vision, env_args: dict[str, Any], count: int, steps: int, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Align them on ``count`` scenes, unless that is done.
+
+    Returns:
+        what they reach on held-out scenes, and on those with a pair never seen together.
+    """
+    if not (done := folder / "align.json").exists():
+        config = AlignConfig(RECIPE.policy.image_size, vision, RECIPE.policy.language)
+        train = replace(TRAIN, steps=steps)
+        pairs = scenes("tabletop", env_args, count, config.image_size)
+        align(config, train, pairs, folder, {"scenes": count})
+        model, kept = aligned.load(folder), divided(pairs, train.val_fraction)[1]
+        tested = min(TESTED, len(kept))
+        unseen = scenes("tabletop", {**env_args, "combinations": "unseen"}, tested, config.image_size)
+        found = {"held out": measure(model, kept.some(np.arange(tested))), "unseen pairs": measure(model, unseen)}
+        write_whole(done, json.dumps(found, indent=1) + "\n")
+    return json.loads(done.read_text())
 
 
 def _variants(options: Aligning, folders: dict[str, Path]) -> Iterator[tuple[str, Variant]]:
