@@ -1,4 +1,4 @@
-"""Symmetric InfoNCE that never holds the matrix of all similarities.
+"""Symmetric InfoNCE that never holds the matrix of all similarities, unless it is small.
 
 The loss needs two numbers of each pair besides its own similarity: the log-sum-exp of its row and of its column. One
 pass over tiles of the matrix gives both. Only they are kept; backward computes each tile once more and takes the
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
 from plait.alignment.gather import gathered, mean_over
 from plait.data.world import ALONE, World
@@ -43,11 +44,21 @@ def info_nce(
     Args:
         vision, text: of unit length; rows of the same number belong together.
         scale: what cosines are multiplied by, 1 / temperature.
-        tile: rows and columns that are computed at once.
+        tile: rows and columns that are computed at once; in one process, as many pairs are computed in the plain way.
     """
     vision, text = _as_multiplied(vision), _as_multiplied(text)
+    if world.size == 1 and len(vision) <= tile:
+        return _at_once(vision, text, scale)
     own: Any = _InfoNCE.apply(vision, gathered(text, world), scale, world, tile)
     return mean_over(own, world)
+
+
+def _at_once(vision: Float[Tensor, "n d"], text: Float[Tensor, "n d"], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The whole matrix is one tile, and may be kept: nothing is computed twice, and fewer kernels are launched."""
+    logits = (vision * scale) @ text.T
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    right = torch.arange(len(logits), device=logits.device)
+    return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
 
 
 class _InfoNCE(torch.autograd.Function):
