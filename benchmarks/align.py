@@ -43,38 +43,40 @@ TESTED = 500  # pictures, of each kind of scene, that the alignment is tested wi
 class Aligning(Options):
     """Where and how much, and how the encoders are aligned."""
 
-    demos: tuple[int, ...] = (100, 200, 400)
-    """Demonstrations."""
-    steps: int = RECIPE.train.steps
-    """Updates of each policy."""
     scenes: int = 20_000
     """Scenes with captions, a tenth of which is held out."""
     align_steps: int = 6_000
     """Updates of each alignment, of 256 pairs."""
 
 
-def main(options: Aligning) -> None:
+@dataclass(frozen=True)
+class FewDemonstrations(Aligning):
+    """And how the policies are trained."""
+
+    demos: tuple[int, ...] = (100, 200, 400)
+    """Demonstrations."""
+    steps: int = RECIPE.train.steps
+    """Updates of each policy."""
+
+
+def main(options: FewDemonstrations) -> None:
     folders = {name: options.out / f"aligned-{name.split()[0].lower()}" for name in ENCODERS}
-    found = {
-        name: encoders(ENCODERS[name], {}, options.scenes, options.align_steps, folder)
-        for name, folder in folders.items()
-    }
+    found = {name: encoders(ENCODERS[name], {}, options, folder) for name, folder in folders.items()}
     run(Study("align", "Aligned encoders", _about(options, found), dict(_variants(options, folders)), TRIALS), options)
 
 
-def encoders(
-    vision: Vision, env_args: dict[str, Any], count: int, steps: int, folder: Path
-) -> dict[str, dict[str, Any]]:
-    """Align them on ``count`` scenes, unless that is done.
+def encoders(vision: Vision, env_args: dict[str, Any], options: Aligning, folder: Path) -> dict[str, dict[str, Any]]:
+    """Align them on an environment's scenes, unless that is done.
 
     Returns:
         what they reach on held-out scenes, and on those with a pair never seen together.
     """
-    if not (done := folder / "align.json").exists():
+    done = folder / "align.json"
+    if options.train and not done.exists():
         config = AlignConfig(RECIPE.policy.image_size, vision, RECIPE.policy.language)
-        train = replace(TRAIN, steps=steps)
-        pairs = scenes("tabletop", env_args, count, config.image_size)
-        align(config, train, pairs, folder, {"scenes": count})
+        train = replace(TRAIN, steps=options.align_steps)
+        pairs = scenes("tabletop", env_args, options.scenes, config.image_size)
+        align(config, train, pairs, folder, {"scenes": options.scenes})
         model, kept = aligned.load(folder), divided(pairs, train.val_fraction)[1]
         tested = min(TESTED, len(kept))
         unseen = scenes("tabletop", {**env_args, "combinations": "unseen"}, tested, config.image_size)
@@ -83,7 +85,7 @@ def encoders(
     return json.loads(done.read_text())
 
 
-def _variants(options: Aligning, folders: dict[str, Path]) -> Iterator[tuple[str, Variant]]:
+def _variants(options: FewDemonstrations, folders: dict[str, Path]) -> Iterator[tuple[str, Variant]]:
     for name, vision in ENCODERS.items():
         policy, train = replace(RECIPE.policy, vision=vision), replace(RECIPE.train, steps=options.steps)
         for demos in options.demos:
@@ -92,7 +94,7 @@ def _variants(options: Aligning, folders: dict[str, Path]) -> Iterator[tuple[str
             yield f"{name}, {demos}, aligned", replace(variant, init=folders[name])
 
 
-def _about(options: Aligning, found: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _about(options: FewDemonstrations, found: dict[str, dict[str, dict[str, Any]]]) -> str:
     """How the encoders were aligned, and how well."""
     shares = *(f"{way}_r{k}" for way in ("vision_to_text", "text_to_vision") for k in (1, 5, 10)), "chance_r1"
     rows = [
@@ -117,4 +119,4 @@ def _about(options: Aligning, found: dict[str, dict[str, dict[str, Any]]]) -> st
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Aligning))
+    main(tyro.cli(FewDemonstrations))

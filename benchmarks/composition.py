@@ -8,13 +8,13 @@ a held-out pair is in no scene of the training. *Distractor only*: it lies there
 *Aligned encoders* start from a contrastive training on captions of scenes that have no held-out pair either.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tyro
-from align import encoders
-from variants import Options, Study, Trial, Variant, run
+from align import Aligning, encoders
+from variants import Study, Trial, Variant, run
 
 from plait.data.augment import Augment
 from plait.encoders.language import TextTransformerConfig
@@ -79,23 +79,13 @@ def study(aligned: Path, about: str) -> Study:
     )
 
 
-@dataclass(frozen=True)
-class Composing(Options):
-    """Where and how much, and how the encoders are aligned."""
-
-    scenes: int = 20_000
-    """Scenes with captions, a tenth of which is held out."""
-    align_steps: int = 6_000
-    """Updates of the alignment, of 256 pairs."""
-
-
-def main(options: Composing) -> None:
+def main(options: Aligning) -> None:
     folder = options.out / "aligned"
-    found = encoders(BASE.policy.vision, LARGE, options.scenes, options.align_steps, folder)
+    found = encoders(BASE.policy.vision, LARGE, options, folder)
     shares = [f"{100 * found[part]['vision_to_text_r1']:.0f} % of {found[part]['pictures']} {part}" for part in found]
     about = f"Aligned on {options.scenes:,} scenes; its first guess at a picture's caption is right for {shares[0]}"
     run(study(folder, f"{about} and {shares[1]}."), options)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Composing))
+    main(tyro.cli(Aligning))

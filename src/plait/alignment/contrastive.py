@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy, logsigmoid, normalize
+from torch.nn.functional import logsigmoid, normalize
 
 from plait.alignment.gather import gathered, mean_over
-from plait.alignment.infonce import info_nce
+from plait.alignment.infonce import info_nce, one_way
 from plait.data.world import ALONE, World
 
 LARGEST_SCALE = 100.0  # CLIP's, "to prevent training instability"
@@ -63,7 +63,7 @@ class InfoNCE(nn.Module):
     @staticmethod
     def one_way(logits: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
         """Each row finds its column."""
-        return cross_entropy(_wide(logits), torch.arange(len(logits), device=logits.device))
+        return one_way(logits)
 
     def forward(
         self,

@@ -48,17 +48,16 @@ def info_nce(
     """
     vision, text = _as_multiplied(vision), _as_multiplied(text)
     if world.size == 1 and len(vision) <= tile:
-        return _at_once(vision, text, scale)
+        logits = (vision * scale) @ text.T  # one tile, which may be kept: nothing is computed twice
+        return (one_way(logits) + one_way(logits.T)) / 2
     own: Any = _InfoNCE.apply(vision, gathered(text, world), scale, world, tile)
     return mean_over(own, world)
 
 
-def _at_once(vision: Float[Tensor, "n d"], text: Float[Tensor, "n d"], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """The whole matrix is one tile, and may be kept: nothing is computed twice, and fewer kernels are launched."""
-    logits = (vision * scale) @ text.T
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    right = torch.arange(len(logits), device=logits.device)
-    return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
+def one_way(logits: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+    """Each row finds its column."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return cross_entropy(wide, torch.arange(len(logits), device=logits.device))
 
 
 class _InfoNCE(torch.autograd.Function):
