@@ -94,8 +94,8 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 def _gather(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
     for name, value in state.items():
-        gathered = whole(value)
-        state[name] = gathered.cpu() if dist.get_rank() == 0 else torch.empty(0)  # no memory for what is not written
+        everything = whole(value)
+        state[name] = everything.cpu() if dist.get_rank() == 0 else torch.empty(0)  # no memory for what is not written
 
 
 def _divide(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
