@@ -129,6 +129,8 @@ def test_each_fusion_gets_the_rate_that_validates_best(finished: Path) -> None:
     best = min(tried.values(), key=lambda found: found["validation"]["validation/action"])
     assert {line.rate for line in lines if line.fusion == "late"} == {best["settings"]["rate"]}
     assert len(list((finished / "runs").glob("late-9-*"))) == 2  # the better one is the comparison's
+    again = compare(setup, finished, ["late"], [9], **GRID)  # the cells that are done have that rate, not the recipe's
+    assert {line.rate for line in again if line.fusion == "late"} == {best["settings"]["rate"]}
 
 
 def test_a_loss_that_explodes_is_a_result(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

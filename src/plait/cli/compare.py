@@ -35,7 +35,7 @@ class Compare(Verb):
     batch_size: int | None = None
     """Samples per update; the recipe's number when left out."""
     keyframe: bool = True
-    """With the recipe's auxiliary keyframe head, which helps short trainings and costs long ones success."""
+    """With the recipe's auxiliary keyframe head, which helps short trainings and long ones not."""
     learning_rate: Annotated[tuple[str, ...], arg(metavar="FUSION=RATE ...")] = ()
     """Of some fusions, such as unified=5e-4; the recipe's for all others."""
     rates: tuple[float, ...] = ()

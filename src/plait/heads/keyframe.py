@@ -18,7 +18,7 @@ class KeyframeConfig:
     """A keyframe is where the gripper changes (James & Davison, https://arxiv.org/abs/2105.14829).
 
     The target comes from the demonstrations alone: the recorded pose at that moment. This loss makes short trainings
-    much better and long ones worse (benchmarks/results, composition).
+    much better and long ones not (benchmarks/results, composition).
 
     Attributes:
         weight: of this loss beside the action's.
