@@ -2,24 +2,29 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plait.heads.chunk import Start
 from plait.heads.diffusion import Diffusion, DiffusionConfig
+from plait.nn.attention import Read
+from plait.nn.denoiser import Denoiser
 from plait.types import Shape, Tokens
 
 TOKENS = Tokens(torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool))
 CHUNK = torch.linspace(-2, 2, 8).view(1, 4, 2)
 
 
-class Oracle(nn.Module):
+class Oracle(Denoiser):
     """Knows that the only chunk is ``CHUNK``, and answers what a perfect network would."""
 
     def __init__(self, predict: str):
-        super().__init__()
+        super().__init__(Shape(3, 8), 4, 2, width=4)
         self.predict = predict
 
-    def forward(self, noisy: Tensor, time: Tensor, tokens: Tokens) -> Tensor:
+    def read(self, tokens: Tokens) -> list[Read]:
+        return []
+
+    def forward(self, noisy: Tensor, time: Tensor, reads: list[Read]) -> Tensor:
         angle = time[:, None, None] * math.pi / 2
         noise = (noisy - angle.cos() * CHUNK) / angle.sin()
         return {

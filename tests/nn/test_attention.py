@@ -42,6 +42,19 @@ def test_a_mask_per_position_equals_one_mask_for_each_of_them() -> None:
     assert not out[:, 0].any(), "nothing comes before the first"
 
 
+def test_no_mask_is_a_mask_in_which_everything_is_valid() -> None:
+    attention, everything = Attention(16, 4), torch.ones(2, 7, dtype=torch.bool)
+    torch.testing.assert_close(attention(X, CONTEXT, None), attention(X, CONTEXT, everything))
+    torch.testing.assert_close(attention.weights(X, CONTEXT, None), attention.weights(X, CONTEXT, everything))
+
+
+def test_what_is_read_once_serves_any_queries() -> None:
+    attention = Attention(16, 4)
+    read = attention.read(CONTEXT, MASK)
+    for x in (X, X[:, :2] + 1):
+        torch.testing.assert_close(attention.attend(x, read), attention(x, CONTEXT, MASK), atol=0, rtol=0)
+
+
 def test_an_impossible_width_is_refused() -> None:
     with pytest.raises(ValueError, match="10 cannot be split over 4 heads"):
         Attention(10, 4)

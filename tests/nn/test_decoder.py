@@ -1,6 +1,6 @@
 import torch
 
-from plait.nn.decoder import Context, DecoderLayer
+from plait.nn.decoder import Context, DecoderLayers
 from plait.types import Shape, Tokens
 
 X = torch.randn(2, 5, 16)
@@ -9,19 +9,20 @@ CAUSAL = torch.ones(5, 5, dtype=torch.bool).tril().expand(2, -1, -1)
 
 
 def test_one_token_after_another_gives_the_same_as_all_at_once() -> None:
-    layer = DecoderLayer(16, 4)
-    together = layer(X, X, CAUSAL, CONTEXT)
+    layers = DecoderLayers(1, 16, 4)
+    layer, (read,) = layers[0], layers.read(CONTEXT)
+    together = layer(X, X, CAUSAL, read)
     for n in range(1, 6):
         seen = X[:, :n]
-        one = layer(seen[:, -1:], seen, torch.ones(2, n, dtype=torch.bool), CONTEXT)
+        one = layer(seen[:, -1:], seen, None, read)
         torch.testing.assert_close(one[:, 0], together[:, n - 1])
 
 
 def test_padding_of_the_context_takes_no_part() -> None:
-    embed, layer = Context(Shape(3, 8), 16), DecoderLayer(16, 4)
+    embed, layers = Context(Shape(3, 8), 16), DecoderLayers(1, 16, 4)
     tokens = Tokens(torch.randn(2, 3, 8), CONTEXT.mask)
     poisoned = Tokens(tokens.data.masked_fill(~tokens.mask[..., None], torch.nan), tokens.mask)
-    clean, dirty = (layer(X, X, CAUSAL, embed(each)) for each in (tokens, poisoned))
+    clean, dirty = (layers[0](X, X, CAUSAL, *layers.read(embed(each))) for each in (tokens, poisoned))
     torch.testing.assert_close(dirty, clean)
 
 

@@ -8,13 +8,14 @@ TOKENS = Tokens(torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool))
 
 def test_every_input_matters_and_every_step_sees_the_others() -> None:
     denoiser, noisy, time = Denoiser(Shape(3, 8), 4, 2, width=16), torch.randn(2, 4, 2), torch.tensor([0.1, 0.1])
-    out = denoiser(noisy, time, TOKENS)
+    reads = denoiser.read(TOKENS)
+    out = denoiser(noisy, time, reads)
     assert out.shape == noisy.shape
-    assert not torch.allclose(denoiser(noisy, time + 0.1, TOKENS), out)
-    assert not torch.allclose(denoiser(noisy, time, Tokens(TOKENS.data + 1, TOKENS.mask)), out)
+    assert not torch.allclose(denoiser(noisy, time + 0.1, reads), out)
+    assert not torch.allclose(denoiser(noisy, time, denoiser.read(Tokens(TOKENS.data + 1, TOKENS.mask))), out)
     other = noisy.clone()
     other[:, 3] += 1
-    assert ((denoiser(other, time, TOKENS) - out).abs().sum(-1) > 1e-6).all()
+    assert ((denoiser(other, time, reads) - out).abs().sum(-1) > 1e-6).all()
 
 
 def test_times_are_told_apart_smoothly() -> None:

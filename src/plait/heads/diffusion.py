@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from plait.heads.chunk import Start, filled, step_mean
+from plait.nn.attention import Read
 from plait.nn.denoiser import Denoiser
 from plait.types import Shape, Tokens
 
@@ -50,7 +51,7 @@ class Diffusion(nn.Module):
     https://arxiv.org/abs/2202.00512.
     """
 
-    def __init__(self, denoiser: nn.Module, start: Start, steps: int = 10, predict: PredictName = "sample"):
+    def __init__(self, denoiser: Denoiser, start: Start, steps: int = 10, predict: PredictName = "sample"):
         super().__init__()
         if steps < 1:
             raise ValueError(f"diffusion: {steps} sampling steps are too few; at least 1")
@@ -64,20 +65,20 @@ class Diffusion(nn.Module):
         noise, angle = torch.randn_like(sample), time[:, None, None] * math.pi / 2
         alpha, sigma = angle.cos(), angle.sin()
         target = {"sample": sample, "noise": noise, "velocity": alpha * noise - sigma * sample}[self.predict]
-        predicted = self.denoiser(alpha * sample + sigma * noise, time, tokens)
+        predicted = self.denoiser(alpha * sample + sigma * noise, time, self.denoiser.read(tokens))
         return step_mean((predicted - target).square().mean(dim=-1), mask)
 
     def act(self, tokens: Tokens) -> Float[Tensor, "b horizon a"]:
-        x = self.start(len(tokens.mask))
+        x, reads = self.start(len(tokens.mask)), self.denoiser.read(tokens)
         times = [1 - step / self.steps for step in range(self.steps + 1)]
         for now, then in pairwise(times):
-            sample, noise = self._estimate(x, now, tokens)
+            sample, noise = self._estimate(x, now, reads)
             x = math.cos(then * math.pi / 2) * sample + math.sin(then * math.pi / 2) * noise
         return x
 
-    def _estimate(self, x: Float[Tensor, "b horizon a"], time: float, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    def _estimate(self, x: Float[Tensor, "b horizon a"], time: float, reads: list[Read]) -> tuple[Tensor, Tensor]:
         """The clean sample and the noise in it, from whichever of them the network predicts."""
-        predicted = self.denoiser(x, torch.full((len(x),), time, device=x.device), tokens)
+        predicted = self.denoiser(x, torch.full((len(x),), time, device=x.device), reads)
         alpha, sigma = math.cos(time * math.pi / 2), math.sin(time * math.pi / 2)
         if self.predict == "sample":
             return predicted, (x - alpha * predicted) / sigma

@@ -42,7 +42,7 @@ class Flow(nn.Module):
     the way ``action - noise``.
     """
 
-    def __init__(self, denoiser: nn.Module, start: Start, steps: int = 5):
+    def __init__(self, denoiser: Denoiser, start: Start, steps: int = 5):
         super().__init__()
         if steps < 1:
             raise ValueError(f"flow: {steps} sampling steps are too few; at least 1")
@@ -55,12 +55,12 @@ class Flow(nn.Module):
         action, time = filled(action, mask), torch.rand(len(action), device=action.device)
         noise = torch.randn_like(action)
         between = torch.lerp(noise, action, time[:, None, None])
-        way = self.denoiser(between, time, tokens)
+        way = self.denoiser(between, time, self.denoiser.read(tokens))
         return step_mean((way - (action - noise)).square().mean(dim=-1), mask)
 
     def act(self, tokens: Tokens) -> Float[Tensor, "b horizon a"]:
-        x = self.start(len(tokens.mask))
+        x, reads = self.start(len(tokens.mask)), self.denoiser.read(tokens)
         for step in range(self.steps):
             time = torch.full((len(x),), step / self.steps, device=x.device)
-            x = x + self.denoiser(x, time, tokens) / self.steps
+            x = x + self.denoiser(x, time, reads) / self.steps
         return x

@@ -1,11 +1,27 @@
 """Multi-head attention on PyTorch's fused kernel; the weights are computed only when somebody reads them."""
 
+from typing import NamedTuple
+
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"]  # True = valid
+Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | None  # True = valid; None: everything is
+
+
+class Read(NamedTuple):
+    """What is attended to, ready for any number of queries: keys and values, and which of them each query may read.
+
+    Attributes:
+        allowed: None where everything may be read; a row that may read nothing has all.
+        any_valid: False for such a row, whose result is zero.
+    """
+
+    key: Float[Tensor, "b h m e"]
+    value: Float[Tensor, "b h m e"]
+    allowed: Bool[Tensor, "b 1 #n m"] | None = None
+    any_valid: Bool[Tensor, "b #n 1"] | None = None
 
 
 class Attention(nn.Module):
@@ -34,28 +50,36 @@ class Attention(nn.Module):
 
         A mask ``[b, n, m]`` says for each position of ``x`` what it may attend to, such as only what came before it.
         """
-        q, k, v = self._project(x, context)
-        allowed, any_valid = _attendable(mask)
+        return self.attend(x, self.read(context, mask))
+
+    def read(self, context: Float[Tensor, "b m c"], mask: Mask) -> Read:
+        """What ``attend`` needs of ``context``, which stays the same when only ``x`` changes."""
+        key, value = map(self._by_head, self.key_value(context).chunk(2, dim=-1))
+        return Read(key, value) if mask is None else Read(key, value, *_attendable(mask))
+
+    def attend(self, x: Float[Tensor, "b n d"], read: Read) -> Float[Tensor, "b n d"]:
+        """``forward`` on what was read before."""
         dropout = self.dropout if self.training else 0.0
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
-        return self.output(rearrange(mixed, "b h n e -> b n (h e)")) * any_valid
+        query = self._by_head(self.query(x))
+        mixed = scaled_dot_product_attention(query, read.key, read.value, attn_mask=read.allowed, dropout_p=dropout)
+        out = self.output(rearrange(mixed, "b h n e -> b n (h e)"))
+        return out if read.any_valid is None else out * read.any_valid
 
     def weights(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"], mask: Mask
     ) -> Float[Tensor, "b h n m"]:
         """The weights that ``forward`` uses on the same arguments (without dropout); rows sum to 1."""
-        q, k, _ = self._project(x, context)
-        allowed, any_valid = _attendable(mask)
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        return scores.masked_fill(~allowed, float("-inf")).softmax(-1) * any_valid[:, None]
+        query, read = self._by_head(self.query(x)), self.read(context, mask)
+        scores = (query @ read.key.transpose(-1, -2)) * query.shape[-1] ** -0.5
+        if read.allowed is None or read.any_valid is None:
+            return scores.softmax(-1)
+        return scores.masked_fill(~read.allowed, float("-inf")).softmax(-1) * read.any_valid[:, None]
 
-    def _project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        key, value = self.key_value(context).chunk(2, dim=-1)
-        q, k, v = (rearrange(t, "b n (h e) -> b h n e", h=self.heads) for t in (self.query(x), key, value))
-        return q, k, v
+    def _by_head(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b h n e"]:
+        return rearrange(x, "b n (h e) -> b h n e", h=self.heads)
 
 
-def _attendable(mask: Mask) -> tuple[Bool[Tensor, "b 1 #n m"], Bool[Tensor, "b #n 1"]]:
+def _attendable(mask: Bool[Tensor, "b *n m"]) -> tuple[Bool[Tensor, "b 1 #n m"], Bool[Tensor, "b #n 1"]]:
     """A mask in which no row is empty (softmax over nothing is NaN), and whether the row had anything valid."""
     mask = mask if mask.ndim == 3 else mask[:, None]
     any_valid = mask.any(dim=-1, keepdim=True)

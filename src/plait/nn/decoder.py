@@ -1,10 +1,10 @@
 """Transformer layers for tokens that are written while fused tokens are read: denoisers, and decoders step by step."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.nn.attention import Attention
+from plait.nn.attention import Attention, Mask, Read
 from plait.types import Shape, Tokens
 
 
@@ -34,12 +34,28 @@ class DecoderLayer(nn.Module):
         self,
         x: Float[Tensor, "b n d"],
         seen: Float[Tensor, "b m d"],
-        mask: Bool[Tensor, "b m"] | Bool[Tensor, "b n m"],
-        context: Tokens,
+        mask: Mask,
+        read: Read,
     ) -> Float[Tensor, "b n d"]:
         """Compute the tokens ``x``, which attend to ``seen`` where ``mask`` is True: to themselves when both are the
         same; when one token is written after another, ``x`` is the new one and ``seen`` all up to it.
         """
-        x = x + self.written(self.written_norm(x), self.written_norm(seen), mask)
-        x = x + self.context(self.context_norm(x), context.data, context.mask)
+        normed = self.written_norm(x)
+        x = x + self.written(normed, normed if seen is x else self.written_norm(seen), mask)
+        x = x + self.context.attend(self.context_norm(x), read)
         return x + self.mlp(self.mlp_norm(x))
+
+
+class DecoderLayers(nn.ModuleList):
+    """Layers that read one context."""
+
+    def __init__(self, layers: int, width: int, heads: int):
+        super().__init__(DecoderLayer(width, heads) for _ in range(layers))
+
+    def read(self, context: Tokens) -> list[Read]:
+        """What each layer reads of the context: it stays while tokens are written."""
+        reads = []
+        for layer in self:
+            assert isinstance(layer, DecoderLayer)
+            reads.append(layer.context.read(context.data, context.mask))
+        return reads

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.nn.decoder import Context, DecoderLayer
+from plait.nn.attention import Read
+from plait.nn.decoder import Context, DecoderLayers
 from plait.types import Shape, Tokens
 
 
@@ -25,21 +26,20 @@ class Denoiser(nn.Module):
         self.embed = nn.Linear(actions, width)
         self.places = nn.Parameter(0.02 * torch.randn(horizon, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(DecoderLayer(width, heads) for _ in range(layers))
+        self.layers = DecoderLayers(layers, width, heads)
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, actions))
 
+    def read(self, tokens: Tokens) -> list[Read]:
+        """What each layer reads of the fused tokens: the same at every time of denoising."""
+        return self.layers.read(self.context(tokens))
+
     def forward(
-        self,
-        noisy: Float[Tensor, "b horizon a"],
-        time: Float[Tensor, " b"],
-        tokens: Tokens,
+        self, noisy: Float[Tensor, "b horizon a"], time: Float[Tensor, " b"], reads: list[Read]
     ) -> Float[Tensor, "b horizon a"]:
         """What is to be predicted, at the time of denoising, 0 to 1, of each row."""
-        context = self.context(tokens)
-        everything = torch.ones(noisy.shape[:2], dtype=torch.bool, device=noisy.device)
         x = self.embed(noisy) + self.places + self.time(waves(time, self.places.shape[1]))[:, None]
-        for layer in self.layers:
-            x = layer(x, x, everything, context)
+        for layer, read in zip(self.layers, reads, strict=True):
+            x = layer(x, x, None, read)
         return self.output(x).float()
 
 
