@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from plait.config import members
 from plait.fusion import Fusion, UnifiedConfig
 from plait.heads import DiscreteConfig
 from plait.policy import Policy
+from plait.spec import INSTRUCTION, is_camera
 from plait.types import Inputs, Tokens
 from policies import SINGLE, UNIONS, part, random_batch, random_observation, small_policy
 
@@ -130,6 +132,24 @@ def test_saved_and_loaded_it_acts_the_same(policy: Policy, tmp_path: Any) -> Non
 def test_a_fusion_of_nothing_is_refused_before_it_is_built(fusion: Any) -> None:
     with pytest.raises(ValueError, match=r"\.width: 0 is too small; at least 1"):
         fusion(width=0)
+
+
+@pytest.mark.parametrize("fusion", members(Fusion))
+def test_a_fusion_takes_any_groups_or_says_what_it_lacks(fusion: str) -> None:
+    policy = small_policy(fusion=part("fusion", fusion))
+    found = policy.encoder(policy.prepare(random_observation()))
+    shapes, refused = policy.encoder.shapes, set()
+    for names in chain.from_iterable(combinations(found, count) for count in range(1, len(found) + 1)):
+        try:
+            module = policy.config.fusion.build({name: shapes[name] for name in names})
+        except ValueError as error:
+            assert "no camera" in str(error) or "instruction" in str(error) or "no words" in str(error)
+            refused.add(frozenset(names))
+            continue
+        fused = module({name: found[name] for name in names}).tokens
+        assert fused.data.shape[1:] == (module.shape.n, module.shape.dim) and fused.data.isfinite().all()
+    whole = [set(names) for names in refused if INSTRUCTION in names and any(map(is_camera, names))]
+    assert not whole, "with a camera and words, everything works"
 
 
 def test_every_part_compiles_in_one_graph_and_exports() -> None:

@@ -34,7 +34,7 @@ from plait.fusion import Fusion
 from plait.nn.device import pick_device
 from plait.recipes import RECIPES, Recipe
 from plait.train.policy import train
-from plait.train.tracker import read_log
+from plait.train.tracker import read_log, usual_speed
 from plait.types import Observation
 
 MISPAIRING_SEED = 0  # the same episodes are mispaired for every fusion and seed
@@ -100,12 +100,13 @@ class Bench:
         A cell of a search for the learning rate is trained only. A loss that ceases to be finite is a finding too,
         under ``"error"``.
         """
-        sized, began = self.sized(cell.fusion), time.perf_counter()
+        sized = self.sized(cell.fusion)
         found: dict[str, Any] = {"cell": asdict(cell), "settings": cell.settings(self.setup), "width": sized.width}
         found |= {"parameters": sized.parameters, "off": round(sized.off, 4), "trials": {}, "error": None}
         try:
             run = self.train(cell)
-            found["train_s"] = round(time.perf_counter() - began, 1)
+            config = self._recipe(cell).train  # by the log's speed, which is that of all calls that trained it
+            found["train_s"] = round(config.steps * config.batch_size / usual_speed(run)["samples_per_s"], 1)
             found["validation"] = {
                 name: value for name, value in read_log(run)[-1].items() if name.startswith("validation/")
             }

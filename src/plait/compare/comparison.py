@@ -62,13 +62,13 @@ def compare(
     bench = Bench(folder, setup, device, workers)
     known = bench.known()
     bench.check(cell for cell in cells if cell not in known)
-    rates = _chosen(_found(bench, search(setup, cells, known), jobs))
-    setup = replace(setup, learning_rates={**rates, **setup.learning_rates})
+    tried = _found(bench, search(setup, cells, known), jobs)
+    setup = replace(setup, learning_rates={**_chosen(tried), **setup.learning_rates})
     bench = Bench(folder, setup, device, workers)
     _found(bench, cells, jobs)
     found = {cell: result for cell in bench.known() if cell.rate is None and (result := bench.finished(cell))}
     lines = pooled(found, _costs(bench, list(dict.fromkeys(cell.fusion for cell in found))))
-    _write(bench, lines, {cell.name: result for cell, result in found.items()})
+    _write(bench, lines, found | tried)
     return lines
 
 
@@ -123,10 +123,11 @@ def _costs(bench: Bench, fusions: list[str]) -> dict[str, Cost]:
     return {name: Cost(**known[name]) for name in fusions}
 
 
-def _write(bench: Bench, lines: list[Line], cells: dict[str, Any]) -> None:
+def _write(bench: Bench, lines: list[Line], found: dict[Cell, dict[str, Any]]) -> None:
     folder, setup = bench.folder, bench.setup
     described = {"setup": asdict(setup), "hardware": hardware(bench.device), "versions": versions()}
     described["lines"] = [line.as_json() for line in lines]
+    cells = {cell.name: result for cell, result in found.items()}
     text = json.dumps({**described, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
     write_markdown(folder / "results.md", setup, described["hardware"], lines)

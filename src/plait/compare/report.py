@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from rich.table import Table
@@ -15,7 +15,7 @@ from plait.diagnose.cost import Cost, cost_cells
 from plait.evaluate.statistics import wilson
 
 SUCCESS = ("fusion", "demos", "mispaired", "success", "seeds", "unseen", "follows")
-SIZE = ("fusion", "rate", "width", "parameters", "off", "GFLOPs", "p50", "p99", "memory")
+SIZE = ("fusion", "rate", "width", "parameters", "off", "training", "GFLOPs", "p50", "p99", "memory")
 NOTES = (
     "success: scenes that training never saw, words as in training. seeds: the worst and the best training's success.",
     "unseen: the target is a pair of colour and shape that no demonstration has. follows: another object of the same "
@@ -25,6 +25,7 @@ NOTES = (
     "rate: learning rate; where several were tried, the one with the least held-out action loss of the first seed.",
     f"width: found by bisection, so that the whole policy's parameters are within {TOLERANCE:.0%} of the recipe's; "
     "! marks a fusion that no width brings there.",
+    "training: seconds of one, the median; with several side by side, each takes longer.",
     "GFLOPs, p50, p99, memory: one prediction for one robot by the whole policy.",
 )
 
@@ -57,6 +58,7 @@ class Line:
     Attributes:
         trials: ``seen``, ``unseen``, ``following``, as far as they were tried.
         off: how far the number of parameters is from the reference's.
+        train_s: seconds of a training, the median; None where all diverged.
         diverged: trainings whose loss ceased to be finite; all their episodes count as failures of ``seen``.
     """
 
@@ -70,6 +72,7 @@ class Line:
     parameters: int
     off: float
     rate: float
+    train_s: float | None
     diverged: int
     cost: Cost
 
@@ -112,6 +115,7 @@ def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cos
         results[0]["parameters"],
         results[0]["off"],
         results[0]["settings"]["rate"],
+        median(times) if (times := [result["train_s"] for result in results if "train_s" in result]) else None,
         sum(result["error"] is not None for result in results),
         costs[cell.fusion],
     )
@@ -151,7 +155,17 @@ def _size(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
     for line in {line.fusion: line for line in lines if not line.contrast}.values():
         off = f"{line.off:+.1%}" + (" !" if abs(line.off) > TOLERANCE else "")
         parameters, *rest = cost_cells(replace(line.cost, parameters=line.parameters))
-        rows.append((line.fusion, f"{line.rate:g}", str(line.width), parameters, off, *rest))
+        rows.append(
+            (
+                line.fusion,
+                f"{line.rate:g}",
+                str(line.width),
+                parameters,
+                off,
+                "–" if line.train_s is None else f"{line.train_s:.0f} s",
+                *rest,
+            )
+        )
     return SIZE, rows
 
 

@@ -10,7 +10,7 @@ from plait.nn.pooling import masked_mean
 from plait.nn.resampler import Resampler
 from plait.nn.sequence import GroupEmbedding
 from plait.nn.transformer import TransformerLayer
-from plait.spec import INSTRUCTION, is_camera, module_name
+from plait.spec import INSTRUCTION, is_camera, module_name, require
 from plait.types import Fused, Shape, Tokens
 
 
@@ -57,6 +57,7 @@ class Bottleneck(nn.Module):
         layers: int = 1,
     ):
         super().__init__()
+        require("bottleneck", groups, "instruction")
         self.embed = GroupEmbedding(groups, width)
         self.resamplers = nn.ModuleDict(
             {module_name(name): Resampler(width, width, queries, heads, looks) for name in groups if is_camera(name)}

@@ -9,7 +9,7 @@ from plait.config import refuse_empty
 from plait.nn.attention import Attention
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
-from plait.spec import is_camera
+from plait.spec import is_camera, require
 from plait.types import Fused, Shape, Tokens
 
 
@@ -102,8 +102,7 @@ class CrossAttention(nn.Module):
         width: int = 256,
     ):
         super().__init__()
-        if not any(map(is_camera, groups)):
-            raise ValueError(f"cross_attention: no camera among {sorted(groups)}; use another fusion, or add a camera")
+        require("cross_attention", groups, "camera", "words or state")
         self.embed = GroupEmbedding(groups, dim)
         self.layers = nn.ModuleList(CrossModalAttention(dim, heads) for _ in range(layers))
         self.readout = GroupReadout(self.embed.shapes, width, readout)

@@ -10,7 +10,7 @@ from plait.config import refuse_empty
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
 from plait.nn.tower import Tower
-from plait.spec import is_camera, module_name
+from plait.spec import is_camera, module_name, require
 from plait.types import Fused, Shape, Tokens
 
 
@@ -77,8 +77,7 @@ class Early(nn.Module):
         super().__init__()
         cameras = {name: shape for name, shape in groups.items() if is_camera(name)}
         others = {name: shape for name, shape in groups.items() if not is_camera(name)}
-        if not cameras:
-            raise ValueError(f"early: no camera among {sorted(groups)}; add one, or use another fusion")
+        require("early", groups, "camera", "words or state")
         told = sum(shape.dim for shape in others.values())
         towers = {n: Tower(shape, stages, depth, readout, cells, width, told) for n, shape in cameras.items()}
         self.cameras = nn.ModuleDict({module_name(name): tower for name, tower in towers.items()})

@@ -12,7 +12,7 @@ from plait.config import refuse_empty
 from plait.fusion.film import FilmBlock
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
-from plait.spec import INSTRUCTION, group_modality, is_camera, module_name
+from plait.spec import INSTRUCTION, group_modality, is_camera, module_name, require
 from plait.types import Fused, Shape, Tokens
 
 
@@ -55,6 +55,7 @@ class Multiscale(nn.Module):
         width: int = 128,
     ):
         super().__init__()
+        require("multiscale", groups, "instruction")
         words = groups[INSTRUCTION].dim
         self.levels = _levels(groups)
         pyramids = {
