@@ -65,6 +65,8 @@ class Options:
     """Observations a second of each robot."""
     ticks: int = 300
     """Observations of each robot."""
+    compile: bool = False
+    """Plait's server compiles its policy (the policy in this process and the minimal server do not)."""
     parts: int = 1
     """How often the robots are measured; they connect anew each time."""
     report: Path = field(default=RESULTS)
@@ -96,9 +98,9 @@ def observation(options: Options, seed: int) -> dict[str, Any]:
     }
 
 
-async def serve_plait(policy: Policy, rate: float) -> None:
+async def serve_plait(policy: Policy, rate: float, compiled: bool) -> None:
     calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
-    config = ServeConfig(port=0, rate_limit=max(1000.0, 2 * rate), silence_ms=60_000)
+    config = ServeConfig(port=0, compile=compiled, rate_limit=max(1000.0, 2 * rate), silence_ms=60_000)
     async with Server(policy, config, lambda: Envelope(policy.spec, calibration=calibration)) as server:
         print(server.port, flush=True)
         await server.until_signal()
@@ -131,6 +133,7 @@ class Served:
 
     def __init__(self, role: str, options: Options, folder: Path) -> None:
         command = [sys.executable, __file__, "--hardware", str(folder), "--role", role, "--rate", str(options.rate)]
+        command += ["--compile"] if options.compile else []
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> "Served":
@@ -284,4 +287,4 @@ if __name__ == "__main__":
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         loaded = plait.load(asked.hardware).to(pick_device("auto"))
-        asyncio.run(serve_plait(loaded, asked.rate) if asked.role == "plait" else serve_plain(loaded))
+        asyncio.run(serve_plait(loaded, asked.rate, asked.compile) if asked.role == "plait" else serve_plain(loaded))

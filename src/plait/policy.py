@@ -221,6 +221,11 @@ class Policy(nn.Module):
         tokens, state = remember(self.memory, tokens, state, reset.to(self.device))
         return self._chunk(tokens), state
 
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """``torch.compile`` what ``predict`` and ``step`` compute; ``nn.Module.compile`` would miss the latter."""
+        for name in ("fuse", "_chunk"):
+            setattr(self, name, torch.compile(getattr(self, name), *arguments, **options))
+
     def act(self, images: Mapping[str, Any], instruction: str, state: Any = None) -> "Action":
         """One moment in, one named action out.
 

@@ -1,6 +1,9 @@
 """The engine: whatever is computed together, each robot gets what it would get alone."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +62,38 @@ def test_memories_are_not_mixed(device: str) -> None:
         memories = [answer.memory for answer in found]
     for row in range(3):
         close(found[row].chunk, alone([10 * row, 10 * row + 1, 10 * row + 2]))
+
+
+COMPILED = """
+from functools import partial
+import torch
+from plait.serve.batching import Engine, Question
+from policies import random_observation, small_policy
+policy = small_policy()
+wanted = [policy.predict(policy.prepare(random_observation(1, seed)))[0].numpy() for seed in range(3)]
+torch.compile = partial(torch.compile, backend="eager")  # what is traced, without a minute of C++
+engine = Engine(policy, batch=4, compiled=True)
+engine.warm_up()
+torch.compiler.set_stance("fail_on_recompile")
+for rows in (1, 2, 3):
+    for answer, chunk in zip(engine([Question(random_observation(1, seed)) for seed in range(rows)]), wanted):
+        print(abs(answer.chunk - chunk).max() < 1e-4)
+"""
+
+
+def test_a_policy_is_compiled_once_for_any_number_of_robots() -> None:
+    here = Path(__file__).parents[1]  # in a process of its own: the compiler cannot trace the checks that tests install
+    result = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, cwd=here)
+    assert result.stdout.split() == ["True"] * 6, result.stderr
+
+
+def test_a_policy_that_cannot_be_compiled_is_refused_before_the_port_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(ValueError, match=r"compile: Invalid.* found; install what is missing, or serve without"):
+        Engine(small_policy(), compiled=True).warm_up()
 
 
 def test_what_is_wrong_with_one_question_is_its_own_answer() -> None:

@@ -62,10 +62,17 @@ class Engine:
 
     Each distinct sentence is encoded once. On a GPU the rest of the policy is recorded as one CUDA graph for 1, 2, 4,
     ... robots, ``batch`` at last; a batch in between is filled up. The policy is the engine's from here on.
+
+    Args:
+        policy: on its device.
+        batch: questions that are computed together at most.
+        compiled: ``torch.compile`` the policy for any number of rows.
     """
 
-    def __init__(self, policy: Policy, batch: int = 16) -> None:
-        self.policy, self.batch = policy.eval(), batch
+    def __init__(self, policy: Policy, batch: int = 16, compiled: bool = False) -> None:
+        self.policy, self.batch, self.compiled = policy.eval(), batch, compiled
+        if compiled:
+            policy.compile(dynamic=True)
         self._recall = Recall(policy.encoder.language)
         self._features: Tensor | None = None
         cast(nn.Module, policy.fusion).register_forward_hook(self._keep)
@@ -77,7 +84,21 @@ class Engine:
             self._step = graphs.__getitem__
 
     def warm_up(self) -> None:
-        """Every size of batch is computed until it is as fast as it will be. May take some seconds on a GPU."""
+        """Every size of batch is computed until it is as fast as it will be. May take some seconds on a GPU, and half a
+        minute where the policy is compiled.
+
+        Raises:
+            ValueError: it cannot be compiled.
+        """
+        try:
+            self._warm_up()
+        except RuntimeError as error:
+            if not self.compiled:
+                raise
+            why = str(error).partition("\n")[0]
+            raise ValueError(f"compile: {why}; install what is missing, or serve without --compile") from error
+
+    def _warm_up(self) -> None:
         spec = self.policy.spec
         images = {name: np.zeros((1, *size, 3), np.uint8) for name, size in spec.cameras.items()}
         state = np.zeros((1, len(spec.state)), np.float32) if spec.state else None

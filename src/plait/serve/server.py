@@ -43,6 +43,7 @@ class ServeConfig:
         certificate, private_key: files (PEM) for TLS; both or none.
         keys: key of an observation -> camera, beside the tables of ``plait.serve.keys``.
         reset_on_instruction: a new instruction begins a new episode for the policy's memory.
+        compile: the policy is compiled with ``torch.compile`` before the port opens.
         batch: robots that are computed together at most.
         budget_ms: how long an observation waits for those of other robots.
         deadline_ms: an answer that takes longer is a miss; one control step when 0.
@@ -63,6 +64,7 @@ class ServeConfig:
     private_key: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     reset_on_instruction: bool = True
+    compile: bool = False
     batch: int = 16
     budget_ms: float = 2.0
     deadline_ms: float = 0.0
@@ -128,7 +130,10 @@ class Server:
         )
         self.config = config
         self._batcher = Batcher(
-            Engine(policy, config.batch), config.budget_ms / 1e3, self._regular, self.metrics.batch.observe
+            Engine(policy, config.batch, config.compile),
+            config.budget_ms / 1e3,
+            self._regular,
+            self.metrics.batch.observe,
         )
         self._robots = Robots(envelope and (lambda: _silent_after(envelope(), config.silence_ms)))
         self.metadata = {**metadata(policy, known), **(described or {})}
