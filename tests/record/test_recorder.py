@@ -12,9 +12,10 @@ import pytest
 
 from plait.data import layout
 from plait.data.lerobot import Dataset
+from plait.envs.tabletop.env import Tabletop
 from plait.files import locked
 from plait.record.recorder import record
-from plait.record.worker import scene_seed
+from plait.record.worker import demonstrate, scene_seed
 
 ENV = "expert_env:Count-v0"
 EPISODES = 16
@@ -39,7 +40,7 @@ def test_every_scene_has_one_demonstration_and_its_seed_and_failures_are_kept(tm
     assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
     assert (result.episodes, result.frames, result.failed) == (4, 20, sum(failed)) and result.failed > 0
     assert dataset.provenance()["arguments"] == {
-        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "longest": None, "images": "auto"
+        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "longest": None, "tries": 1, "images": "auto"
     }  # fmt: skip
     assert dataset.provenance()["versions"]["mujoco"] and len(list((tmp_path / "d/data").rglob("*.parquet"))) == 1
 
@@ -170,3 +171,19 @@ def test_killed_and_interrupted_recordings_continue_to_the_same_dataset(tmp_path
     record("tabletop", tmp_path / "undisturbed", EPISODES, workers=1)
     assert contents(out) == contents(tmp_path / "undisturbed") and not list(out.rglob("*.tmp"))
     assert len(workers) == 3 and not any(map(alive, workers)), "workers must end with their recording"
+
+
+def test_of_several_tries_in_a_scene_the_shortest_is_recorded(tmp_path: Path) -> None:
+    record("tabletop", tmp_path / "d", 3, {"size": 32}, workers=1, pushes=1.0, tries=4)
+    dataset, env = Dataset.open(tmp_path / "d"), Tabletop(cameras=())
+    for scene, (row, told) in enumerate(zip(dataset.episodes, dataset.extras(), strict=True)):
+        tries = [demonstrate(env, told["seed"], scene, 1.0, attempt=attempt) for attempt in range(4)]
+        steps = [1000 if episode is None else len(episode.action) for episode in tries]
+        assert len(set(steps)) > 1 and row.length == min(steps) and told["attempt"] == steps.index(min(steps))
+        assert told["seed"] == scene_seed(0, scene, told["failed"] // 4)
+
+
+def test_tries_that_would_all_be_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tries: 3; at least 1, and more only with pushes, by which they differ"):
+        record("tabletop", tmp_path / "d", 1, tries=3)
+    assert not (tmp_path / "d").exists()

@@ -30,6 +30,8 @@ class Record(Verb):
     """How strongly the arm is pushed off its way now and then, in action units; the expert brings it back."""
     longest: int | None = None
     """Steps of a demonstration; the scene is tried again where it takes more."""
+    tries: int = 1
+    """Of the expert in each scene, with other pushes each time; the shortest success is recorded."""
     images: Literal["auto", "png", "video"] = "auto"
     """How images are stored; auto = PNG up to 96 pixels, video above."""
     cache: bool = False
@@ -42,6 +44,7 @@ class Record(Verb):
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
         out = folder(self.out, "--out")
-        how: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "pushes", "longest", "images", "cache")}
+        names = "seed", "pushes", "longest", "tries", "images", "cache"
+        how: dict[str, Any] = {name: getattr(self, name) for name in names}
         made = record(self.env, out, self.episodes, env_args, workers, **how)
         print(made)

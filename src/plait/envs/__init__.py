@@ -53,6 +53,14 @@ def make(env: str, **env_args: Any) -> gymnasium.Env:
     return gymnasium.make(identifier, **env_args)
 
 
+def blind(env: gymnasium.Env) -> gymnasium.Env:
+    """The same environment again, with no cameras where it can have none: most of a step is drawing."""
+    if env.spec is None:
+        return env
+    cameras = {"cameras": ()} if "cameras" in inspect.signature(type(env.unwrapped)).parameters else {}
+    return make(env.spec.id, **{**env.spec.kwargs, **cameras})
+
+
 def _import(env: str, module: str) -> None:
     try:
         import_module(module)

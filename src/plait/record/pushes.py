@@ -16,11 +16,11 @@ class Pushes:
 
     Args:
         strength: the most that is added to each of x, y, z, in action units.
-        seed: the pushes of an episode follow from it alone.
+        seed, attempt: the pushes of an attempt at an episode follow from these alone.
     """
 
-    def __init__(self, spec: Spec, strength: float, seed: int) -> None:
-        self._strength, self._rng = strength, np.random.default_rng(seed)
+    def __init__(self, spec: Spec, strength: float, seed: int, attempt: int = 0) -> None:
+        self._strength, self._rng = strength, np.random.default_rng([seed, attempt] if attempt else seed)
         self._moved = [index for index, name in enumerate(spec.actions) if name in ("x", "y", "z")]
         self._push, self._left = np.zeros(len(self._moved)), 0
 

@@ -2,7 +2,7 @@
 
 The dataset depends on the environment, its arguments, the seed and the pushes alone: not on the number of workers, nor
 on how often the recording was interrupted. There is one demonstration per scene. Scene ``i`` has a seed that is a pure
-function of (seed, i); where the expert fails, the scene is tried again with another one, of (seed, i, attempt).
+function of (seed, i); where the expert fails, the scene is laid out again with another one, of (seed, i, layout).
 """
 
 import json
@@ -57,6 +57,7 @@ def record(
     seed: int = 0,
     pushes: float = 0.0,
     longest: int | None = None,
+    tries: int = 1,
     images: str = "auto",
     cache: bool = False,
 ) -> Recording:
@@ -75,6 +76,8 @@ def record(
             the expert does about it.
         longest: steps of a demonstration; one that takes more counts as failed. An expert that is stuck for a while
             shows how to stay stuck.
+        tries: of the expert in each scene, with other pushes each time; the shortest success is recorded. An expert
+            that happens to dither is not shown dithering, and no layout is rarer because the expert often fails in it.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
         cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
             needs PNG.
@@ -89,6 +92,8 @@ def record(
         raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
     if longest is not None and longest < 1:
         raise ValueError(f"longest: {longest}; it must be at least 1, or be left out")
+    if tries < 1 or (tries > 1 and not pushes):
+        raise ValueError(f"tries: {tries}; at least 1, and more only with pushes, by which they differ")
     for name, value in (("seed", seed), ("pushes", pushes)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
@@ -99,6 +104,7 @@ def record(
         "seed": seed,
         "pushes": pushes,
         "longest": longest,
+        "tries": tries,
         "images": images,
     }
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them

@@ -20,7 +20,7 @@ class Team:
     """Workers, each with an environment of its own. A context manager: leaving it ends them.
 
     Args:
-        arguments: of the recording, as JSON can hold them: env, env_args, seed, pushes, longest, images; and
+        arguments: of the recording, as JSON can hold them: env, env_args, seed, pushes, longest, tries, images; and
             ``cache``: whether episodes shall have ``pixels``.
 
     Attributes:

@@ -1,9 +1,11 @@
 """The worker's side of recording: an environment whose expert shows scene after scene."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from plait import envs
@@ -29,38 +31,58 @@ def work(channel: Channel) -> None:
         ValueError: the environment has no expert, or cannot be made, or its expert fails again and again.
     """
     arguments = json.loads(channel.receive())
-    env: Any = envs.make(arguments["env"], **arguments["env_args"]).unwrapped
+    made = envs.make(arguments["env"], **arguments["env_args"])
+    env: Any = made.unwrapped
     if not hasattr(env, "expert") or not hasattr(env, "embodiment"):
         raise ValueError(f"{arguments['env']}: has no scripted expert; record an environment that comes with plait")
     kinds = storage(env.embodiment, arguments["images"])
     channel.send(json.dumps(to_dict(env.embodiment)).encode())
     while True:
-        episode = _scene(env, int(channel.receive()), arguments)
+        episode = _scene(made, int(channel.receive()), arguments)
         encode(episode, env.embodiment, kinds).send(channel, pixels=arguments["cache"])
 
 
-def _scene(env: Any, scene: int, arguments: dict[str, Any]) -> Episode:
-    """The scene's demonstration; beside it are kept its number, its seed, and how often the expert failed before."""
-    for attempt in range(ATTEMPTS):
-        chosen = scene_seed(arguments["seed"], scene, attempt)
-        episode = demonstrate(env, chosen, scene, arguments["pushes"], arguments["longest"])
+def _scene(env: gymnasium.Env, scene: int, arguments: dict[str, Any]) -> Episode:
+    """The scene's demonstration; beside it are kept its number, its seed, which try it is where there are several, and
+    how often the expert failed in other layouts before.
+    """
+    tries, pushes, longest = arguments["tries"], arguments["pushes"], arguments["longest"]
+    for layout in range(ATTEMPTS):
+        seed = scene_seed(arguments["seed"], scene, layout)
+        attempt = _shortest(env, seed, scene, tries, pushes, longest) if tries > 1 else 0
+        episode = None if attempt is None else demonstrate(env.unwrapped, seed, scene, pushes, longest, attempt)
         if episode is not None:
-            return replace(episode, extra={"scene": scene, "seed": chosen, "failed": attempt})
+            told = {"attempt": attempt} if tries > 1 else {}
+            return replace(episode, extra={"scene": scene, "seed": seed, **told, "failed": layout * tries})
     fix = "weaker pushes, more steps (longest), or another environment"
     raise ValueError(f"the expert failed in {ATTEMPTS} attempts at scene {scene}; {fix}")
 
 
+def _shortest(env: gymnasium.Env, seed: int, scene: int, tries: int, pushes: float, longest: int | None) -> int | None:
+    """Which of the tries at a layout succeeds in the fewest steps; None where none does. Nothing is drawn for that."""
+    best = None
+    with closing(envs.blind(env)) as blind:
+        for attempt in range(tries):
+            episode = demonstrate(blind.unwrapped, seed, scene, pushes, longest, attempt)
+            if episode is not None:
+                best, longest = attempt, len(episode.action) - 1  # the next one must be shorter
+            if longest == 0:
+                break
+    return best
+
+
 def demonstrate(
-    env: Any, seed: int, number: int = 0, pushes: float = 0.0, longest: int | None = None
+    env: Any, seed: int, number: int = 0, pushes: float = 0.0, longest: int | None = None, attempt: int = 0
 ) -> Episode | None:
     """One whole episode of the environment's expert; None when it does not succeed in ``longest`` steps.
 
     Args:
         number: the episode's, which decides the task where an environment has several.
         pushes: how strong they are; see ``Pushes``.
+        attempt: of several in the same scene, which differ by their pushes.
     """
     observation, info = env.reset(seed=seed, options={"number": number})
-    expert, pushed = env.expert(), Pushes(env.embodiment, pushes, seed)
+    expert, pushed = env.expert(), Pushes(env.embodiment, pushes, seed, attempt)
     instruction, steps, actions = info["task"], [], []
     over = False
     while not over and len(actions) != longest:

@@ -31,6 +31,7 @@ class Scene:
     row: EpisodeRow
     seed: int
     number: int
+    attempt: int = 0
 
     def reset(self, env: gymnasium.Env) -> tuple[dict[str, Any], dict[str, Any]]:
         return env.reset(seed=self.seed, options={"number": self.number})
@@ -112,7 +113,8 @@ class Case:
         if self._elsewhere:
             return []
         rows = spaced([row for row in self.sound if row.index in extras], SCENES)
-        return [Scene(row, extras[row.index]["seed"], extras[row.index].get("scene", row.index)) for row in rows]
+        told = [(row, extras[row.index]) for row in rows]
+        return [Scene(row, x["seed"], x.get("scene", row.index), x.get("attempt", 0)) for row, x in told]
 
     @property
     def no_scenes(self) -> str:

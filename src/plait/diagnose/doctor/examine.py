@@ -1,6 +1,5 @@
 """Every check of a dataset, in the order in which a person would ask."""
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -87,7 +86,7 @@ def examine(
     """
     opened = Dataset.read(dataset)
     made, no_env = _environment(opened, env, env_args or {})
-    case = Case(opened, made, no_env, policy, _simulator(made))
+    case = Case(opened, made, no_env, policy, None if made is None else envs.blind(made))
     checks = CHECKS if case.sound else {"whole": whole}  # without one episode of finite numbers, that is all to say
     try:
         findings = [finding for name, check in checks.items() for finding in run(name, check, case)]
@@ -125,14 +124,6 @@ def _environment(dataset: Dataset, env: str | None, env_args: dict[str, Any]) ->
         if env is not None:
             raise
         return None, f"the environment of the recording cannot be made: {error}"
-
-
-def _simulator(env: gymnasium.Env | None) -> gymnasium.Env | None:
-    """The same environment again, with no cameras where it can have none: most of a step is drawing."""
-    if env is None or env.spec is None:
-        return env
-    blind = {"cameras": ()} if "cameras" in inspect.signature(type(env.unwrapped)).parameters else {}
-    return envs.make(env.spec.id, **{**env.spec.kwargs, **blind})
 
 
 def _looked_at(case: Case) -> dict[str, Any]:

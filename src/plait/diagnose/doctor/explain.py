@@ -49,7 +49,7 @@ def execute(case: Case, scene: Scene, actions: np.ndarray) -> Replay:
     assert case.simulator is not None
     observation, _ = scene.reset(case.simulator)
     states, success = [observed_state(observation)], False
-    pushed = Pushes(case.spec, case.pushes, scene.seed)
+    pushed = Pushes(case.spec, case.pushes, scene.seed, scene.attempt)
     for action in actions:
         observation, _, terminated, truncated, info = case.simulator.step(pushed(action.astype(np.float32)))
         states.append(observed_state(observation))
