@@ -103,7 +103,8 @@ class Engine:
         images = {name: np.zeros((1, *size, 3), np.uint8) for name, size in spec.cameras.items()}
         state = np.zeros((1, len(spec.state)), np.float32) if spec.state else None
         question = Question(Observation(images, state, [""]), self.policy.start(1), True)
-        for size in self._sizes if self.policy.device.type == "cuda" else {1, self.batch}:
+        every = self.compiled or self.policy.device.type == "cuda"  # the compiler has other code for some sizes
+        for size in self._sizes if every else {1, self.batch}:
             for _ in range(WARM_UP + 1):
                 self([question] * size)
 
