@@ -300,9 +300,7 @@ def writable(observation: Observation) -> Observation:
 
 
 def _joined(inputs: list[Inputs]) -> Inputs:
-    """The rows of several inputs as one batch."""
-    if len(inputs) == 1:
-        return inputs[0]
+    """The rows of several inputs as one batch, in fresh memory: a compiled policy asks how its inputs lie there."""
 
     def join(values: list[Any]) -> Any:
         if values[0] is None:
