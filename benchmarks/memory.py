@@ -13,16 +13,18 @@ from typing import Any
 import tyro
 from variants import Options, Study, Trial, Variant, run
 
-from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
+from plait.heads import FlowConfig
+from plait.memory import MemoryAttentionConfig, RecurrentConfig
 from plait.recipes import RECIPES, Recipe
 
 EXECUTE = 4  # control steps between two looks
 MOMENTS = 8  # now and the 7 looks before it: 28 control steps, from the flash to where the hand is at its target
-MEMORIES: dict[str, Memory | None] = {
-    "none": None,
-    "LSTM": RecurrentConfig(steps=MOMENTS),
-    "GRU": RecurrentConfig(steps=MOMENTS, cell="gru"),
-    "attention": MemoryAttentionConfig(steps=MOMENTS),
+MEMORIES: dict[str, dict[str, Any]] = {  # what differs from the base
+    "none": {},
+    "none, flow head": {"head": FlowConfig(drawn=True)},  # draws one of several ways, where the base averages them
+    "LSTM": {"memory": RecurrentConfig(steps=MOMENTS)},
+    "GRU": {"memory": RecurrentConfig(steps=MOMENTS, cell="gru")},
+    "attention": {"memory": MemoryAttentionConfig(steps=MOMENTS)},
 }
 BASE = RECIPES["tabletop-pick"]()
 DEMONSTRATIONS = 4000
@@ -42,8 +44,8 @@ STUDY = Study(
     f"Recall, 64 pixels, {DEMONSTRATIONS:,} demonstrations, {TRAIN.steps:,} updates of {TRAIN.batch_size} samples; "
     f"with a memory a sample is a window of {MOMENTS} frames.",
     {
-        name: Variant(Recipe(replace(BASE.policy, execute=EXECUTE, memory=memory), TRAIN), DEMONSTRATIONS, RECALL)
-        for name, memory in MEMORIES.items()
+        name: Variant(Recipe(replace(BASE.policy, execute=EXECUTE, **changes), TRAIN), DEMONSTRATIONS, RECALL)
+        for name, changes in MEMORIES.items()
     },
     {"success": Trial(), "lifted the other colour first": Trial(hit=other_colour)},
     "Chance is 50 %: two objects have the named shape, and nothing in the dark tells which is meant.",

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from plait.envs.rendering import Renderer
+from plait.envs.rendering import QUALITIES, Renderer
 
 XML = """<mujoco><worldbody><light pos="0 0 3"/><geom size=".3" rgba="1 0 0 1"/><camera name="above" pos="0 0 2"/>
 <camera name="away" pos="0 0 2" euler="180 0 0"/></worldbody></mujoco>"""
@@ -32,10 +32,10 @@ def test_pictures_of_several_cameras_and_sizes(world):
     renderer.close()
 
 
-def test_full_quality_smooths_edges(world):
+def test_smooth_and_full_quality_smooth_edges(world):
     size = {"above": (64, 64)}
-    shades = [len(np.unique(Renderer(world[0], quality).render(*world, size)["above"])) for quality in ("fast", "full")]
-    assert shades[1] > shades[0]
+    shades = {name: len(np.unique(Renderer(world[0], name).render(*world, size)["above"])) for name in QUALITIES}
+    assert min(shades["smooth"], shades["full"]) > shades["fast"]
 
 
 def test_renderers_take_turns(world):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from plait.envs import opengl
 
-QUALITIES = ("fast", "full")
+QUALITIES = ("fast", "smooth", "full")
 Size = tuple[int, int]  # (height, width) in pixels
 Pictures = dict[str, NDArray[np.uint8]]
 Segments = dict[str, NDArray[np.int64]]
@@ -28,8 +28,7 @@ SEGMENT = np.array([mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDC
 
 def settings(quality: str) -> dict[str, Any]:
     """What a quality switches on, and in how many samples per pixel it draws (0: edges are not smoothed)."""
-    full = quality == "full"
-    return {**dict.fromkeys(EXPENSIVE, full), "samples": 4 if full else 0}
+    return {**dict.fromkeys(EXPENSIVE, quality == "full"), "samples": 0 if quality == "fast" else 4}
 
 
 class Renderer:
@@ -43,8 +42,8 @@ class Renderer:
         """
         Args:
             model: every model that is drawn later has the same parts, in the same order.
-            quality: ``"fast"`` draws no shadows, reflections or smooth edges: about ten times as fast without a
-                graphics card.
+            quality: ``"fast"`` draws no shadows, reflections or smooth edges: about ten times as fast as ``"full"``
+                without a graphics card. ``"smooth"`` smooths edges, so that a pixel says how much of it a thing fills.
 
         Raises:
             OSError: OpenGL cannot be used; the message says what to install.
@@ -95,7 +94,7 @@ class Renderer:
     def segment(self, model: mujoco.MjModel, data: mujoco.MjData, cameras: Mapping[str, Size]) -> Segments:
         """Camera -> ``int64 [height, width]``: the geometry that each pixel shows, -1 where there is none.
 
-        Not for quality ``"full"``: where it smooths edges, a pixel is of no single geometry.
+        For quality ``"fast"`` alone: where edges are smoothed, a pixel is of no single geometry.
         """
         self._scene.flags[SEGMENT] = 1
         pictures = self.render(model, data, cameras)

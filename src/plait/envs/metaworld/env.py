@@ -47,7 +47,8 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 ``"hard"`` or ``"very_hard"``; or several of these.
             cameras: some of the package's; none for the state alone. ``"corner2"`` stands where LeRobot has it.
             size: of the pictures in pixels, (height, width) or one number for both.
-            quality: ``"full"`` is the package's own, with shadows, reflections and smooth edges.
+            quality: ``"fast"``; ``"smooth"`` smooths edges; ``"full"`` is the package's own, with shadows and
+                reflections as well.
             crop: (left, top, right, bottom), the part of every picture that ``size`` pixels show, in shares of its
                 sides. ``TABLE`` is where all 50 tasks take place in ``corner2``.
 

@@ -58,7 +58,7 @@ class Tabletop(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             language: of the instructions; ``"mixed"`` draws English or Korean.
             cameras: some of ``"front"`` and ``"wrist"``; none for the state alone.
             size: of the pictures in pixels, (height, width) or one number for both.
-            quality: ``"full"`` adds shadows and smooth edges, and takes about ten times as long.
+            quality: ``"smooth"`` smooths edges, ``"full"`` adds shadows, and takes about ten times as long.
             flash: control steps for which the lamp of ``"recall"`` shows a colour; a multiple of those that a policy
                 executes between two looks, so that it looks in the light, then in the dark.
 
