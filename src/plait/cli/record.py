@@ -31,7 +31,8 @@ class Record(Verb):
     longest: int | None = None
     """Steps of a demonstration; the scene is tried again where it takes more."""
     tries: int = 1
-    """Of the expert in each scene, with other pushes each time; the shortest success is recorded."""
+    """Of the expert in each scene, with other pushes each time: the first success is recorded, unless a later one takes
+    less than half of its steps."""
     images: Literal["auto", "png", "video"] = "auto"
     """How images are stored; auto = PNG up to 96 pixels, video above."""
     cache: bool = False

@@ -76,8 +76,9 @@ def record(
             the expert does about it.
         longest: steps of a demonstration; one that takes more counts as failed. An expert that is stuck for a while
             shows how to stay stuck.
-        tries: of the expert in each scene, with other pushes each time; the shortest success is recorded. An expert
-            that happens to dither is not shown dithering, and no layout is rarer because the expert often fails in it.
+        tries: of the expert in each scene, with other pushes each time; the first success is recorded, unless a later
+            one takes less than half of its steps. An expert that happens to dither is not shown dithering, and no
+            layout is rarer because the expert often fails in it.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
         cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
             needs PNG.

@@ -49,7 +49,7 @@ def _scene(env: gymnasium.Env, scene: int, arguments: dict[str, Any]) -> Episode
     tries, pushes, longest = arguments["tries"], arguments["pushes"], arguments["longest"]
     for layout in range(ATTEMPTS):
         seed = scene_seed(arguments["seed"], scene, layout)
-        attempt = _shortest(env, seed, scene, tries, pushes, longest) if tries > 1 else 0
+        attempt = _clean(env, seed, scene, tries, pushes, longest) if tries > 1 else 0
         episode = None if attempt is None else demonstrate(env.unwrapped, seed, scene, pushes, longest, attempt)
         if episode is not None:
             told = {"attempt": attempt} if tries > 1 else {}
@@ -58,14 +58,18 @@ def _scene(env: gymnasium.Env, scene: int, arguments: dict[str, Any]) -> Episode
     raise ValueError(f"the expert failed in {ATTEMPTS} attempts at scene {scene}; {fix}")
 
 
-def _shortest(env: gymnasium.Env, seed: int, scene: int, tries: int, pushes: float, longest: int | None) -> int | None:
-    """Which of the tries at a layout succeeds in the fewest steps; None where none does. Nothing is drawn for that."""
+def _clean(env: gymnasium.Env, seed: int, scene: int, tries: int, pushes: float, longest: int | None) -> int | None:
+    """The first try at a layout that succeeds, unless a later one takes less than half of its steps: then the expert
+    dithered. None where none succeeds. Nothing is drawn for that.
+
+    The shortest of all would be one that no push made longer, which does not show how to come back.
+    """
     best = None
     with closing(envs.blind(env)) as blind:
         for attempt in range(tries):
             episode = demonstrate(blind.unwrapped, seed, scene, pushes, longest, attempt)
             if episode is not None:
-                best, longest = attempt, len(episode.action) - 1  # the next one must be shorter
+                best, longest = attempt, (len(episode.action) - 1) // 2
             if longest == 0:
                 break
     return best
