@@ -47,7 +47,7 @@ class Options:
     """Pixels; the recipe's when left out."""
     batch_sizes: tuple[int, ...] = (8, 64, 512)
     """Samples per update; 8 is ACT's usual number."""
-    updates: int = 30
+    updates: int = 10
     """Of each round."""
     rounds: int = 5
     report: Path = field(default=RESULTS)
@@ -85,9 +85,12 @@ def training_ways(size: int, batch_size: int, device: torch.device) -> dict[str,
     ways: dict[str, Way] = {
         "ACT, as it comes": _act_update(size, batch_size, device, "float32"),
         "ACT, autocast to bfloat16": _act_update(size, batch_size, device, "bfloat16"),
-        "plait, eager": _plait_update(size, batch_size, device, replay=False),
+        "plait, eager": _plait_update(size, batch_size, device),
     }
-    return ways | ({"plait": _plait_update(size, batch_size, device, replay=True)} if device.type == "cuda" else {})
+    if device.type == "cuda":
+        ways["plait"] = _plait_update(size, batch_size, device, cuda_graph=True)
+        ways["plait, compiled"] = _plait_update(size, batch_size, device, cuda_graph=True, compile=True)
+    return ways
 
 
 def prediction_ways(size: int, device: torch.device) -> dict[str, Way]:
@@ -180,9 +183,9 @@ def _act_update(size: int, batch_size: int, device: torch.device, precision: str
 
 
 def _policy(size: int, device: torch.device) -> Policy:
-    spec = envs.make("metaworld", cameras=CAMERA, size=size).unwrapped.embodiment
+    env: Any = envs.make("metaworld", cameras=CAMERA, size=size).unwrapped
     config = replace(RECIPES["metaworld-mt50"]().policy, image_size=size)
-    return config.build(spec, Tokenizer.build(list(INSTRUCTIONS.values()))).to(device)
+    return config.build(env.embodiment, Tokenizer.build(list(INSTRUCTIONS.values()))).to(device)
 
 
 def _inputs(policy: Policy, rows: int, size: int) -> Any:
@@ -190,14 +193,14 @@ def _inputs(policy: Policy, rows: int, size: int) -> Any:
     return policy.prepare(Observation({CAMERA: picture}, torch.randn(rows, ENTRIES), ["Reach a goal position"] * rows))
 
 
-def _plait_update(size: int, batch_size: int, device: torch.device, replay: bool) -> Way:
-    policy, config = _policy(size, device), RECIPES["metaworld-mt50"]().train
+def _plait_update(size: int, batch_size: int, device: torch.device, **how: bool) -> Way:
+    policy, config = _policy(size, device), replace(RECIPES["metaworld-mt50"]().train, **{"cuda_graph": False, **how})
     state = TrainState.start(policy.to(memory_format=torch.channels_last), config)
     action = torch.randn(batch_size, policy.horizon, ENTRIES)
     mask = torch.ones(batch_size, policy.horizon, dtype=torch.bool)
     batch = Batch(_inputs(policy, batch_size, size), action, mask).to(device)
     update: Any = partial(update_weights, state, config.clip_norm, pick_autocast("auto", device), ALONE)
-    return partial(Replay(update) if replay else update, batch)
+    return partial(Replay(update) if config.cuda_graph else update, batch)
 
 
 if __name__ == "__main__":
