@@ -49,3 +49,21 @@ def test_without_facts_nothing_is_said_of_phases():
 @pytest.mark.parametrize(("successes", "expected"), [(95, "good"), (70, "plain"), (10, "bad")])
 def test_the_tone_is_that_of_the_figures(successes, expected):
     assert tone(share([True] * successes + [False] * (100 - successes))) == expected
+
+
+def test_of_many_tasks_the_worst_ten_are_listed_and_the_others_unfold():
+    tasks = {f"task-{n:02}": {**share([True] * n + [False] * (12 - n)), "n_episodes": 12} for n in range(13)}
+    listed, _, folded = works._tasks(tasks).partition("<details><summary>3 more tasks</summary>")
+    assert "task-00" in listed and "task-09" in listed and "task-10" not in listed
+    assert "task-12" in folded and "<details>" not in works._tasks(dict(list(tasks.items())[:10]))
+
+
+def test_tiers_stand_in_the_order_of_their_difficulty():
+    each = {**share([True, False]), "n_episodes": 2}
+    groups = {
+        "per_tier": dict.fromkeys(("easy", "hard", "medium", "very_hard"), each),
+        "per_family": {},
+        "per_split": {},
+    }
+    labels = [bar.label for bar in works._bars({"aggregated": each, **groups})]
+    assert labels == ["All scenes", "easy", "medium", "hard", "very hard"]

@@ -119,6 +119,11 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
     return f'<div class="scroll" tabindex="0" {label}><table>{inner}</table></div>\n'
 
 
+def folded(summary: str, html: str) -> str:
+    """``html`` that a click, or a key, on ``summary`` unfolds."""
+    return f"<details><summary>{_inline(summary)}</summary>\n{html}</details>\n"
+
+
 def intervals(caption: str, rows: Iterable[Interval]) -> str:
     """Bars from 0 to 100 %, each with its 95 % interval."""
     body = "".join(map(_interval, rows))

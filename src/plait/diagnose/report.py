@@ -105,7 +105,8 @@ def document(settings: dict[str, Any], answers: Answers, missing: Sequence[str] 
 
 
 def _lead(settings: dict[str, Any]) -> str:
-    arguments = "".join(f", {name} = {value}" for name, value in settings["env_args"].items())
+    values = {name: value if isinstance(value, list) else [value] for name, value in settings["env_args"].items()}
+    arguments = "".join(f", {name} = {' '.join(map(str, value))}" for name, value in values.items())
     return (
         f"Examined in {settings['episodes']} scenes of {settings['env']}{arguments} that training never saw, judged by "
         f"the simulator. Checkpoint {settings['checkpoint']}, plait {settings['plait']}, {settings['device']}."

@@ -6,6 +6,7 @@ from typing import Any
 from plait.diagnose import page
 from plait.diagnose.shown import bar, count, films
 from plait.diagnose.subject import Answer, Subject, Tone
+from plait.envs.metaworld.tasks import TIERS
 from plait.evaluate.statistics import Row, manipulated
 
 QUESTION = "Does it work?"
@@ -16,6 +17,7 @@ PHASES = {
     "transport": "while it moves something",
     "release": "after it has let go",
 }
+SHOWN = 10  # tasks that are listed at once
 GROUPS = {"per_family": "family", "per_tier": "difficulty", "per_split": "split"}
 Summary = dict[str, Any]
 
@@ -67,7 +69,8 @@ def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
     bars = [bar(numbers["aggregated"], "pc_success", "All scenes")]
     for table, what in GROUPS.items():
         if len(groups := numbers[table]) > 1:
-            bars += [bar(group, "pc_success", name, what) for name, group in groups.items()]
+            names = sorted(groups, key=lambda name: TIERS.index(name) if name in TIERS else 0)
+            bars += [bar(groups[name], "pc_success", name.replace("_", " "), what) for name in names]
     if "unseen_combinations" in numbers:
         note = "pairs of words that training never has together"
         bars.append(bar(numbers["unseen_combinations"], "pc_success", "Unseen combinations", note, "plain"))
@@ -83,10 +86,13 @@ def _ends(ends: dict[str, int]) -> list[str]:
 
 
 def _tasks(tasks: dict[str, Summary]) -> str:
-    """The worst first."""
+    """The worst first; behind the first ten, the others unfold."""
     ordered = sorted(tasks.items(), key=lambda item: item[1]["pc_success"])
     rows = [
         (name, f"{total['pc_success']:.0f} %", "{:.0f}–{:.0f}".format(*total["pc_success_ci95"]), count(total))
         for name, total in ordered
     ]
-    return page.table("Success by task, the worst first", ("task", "success", "95 % interval", "episodes"), rows)
+    header = ("task", "success", "95 % interval", "episodes")
+    worst = page.table("Success by task, the worst first", header, rows[:SHOWN])
+    rest = rows[SHOWN:]
+    return worst + (page.folded(f"{len(rest)} more tasks", page.table("The others", header, rest)) if rest else "")
