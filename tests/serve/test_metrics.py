@@ -24,7 +24,7 @@ def test_a_fault_counts_when_it_begins_and_an_action_when_it_is_changed() -> Non
         with client(server) as robot:
             for seed, changes in enumerate([{}, BLACK, BLACK, {}, BLACK, {"observation/image": None}, BLIND]):
                 robot.infer({**message(seed), **changes})
-        with client(server) as robot:
+        with client(server, robot="another") as robot:
             robot.infer(message())
         lines = server.metrics.text().splitlines()
     assert 'plait_input_faults_total{modality="images.front",fault="black"} 2' in lines

@@ -85,8 +85,21 @@ def test_a_pause_of_a_named_robot_alarms_nobody() -> None:
     with robots.connected("left", "") as second:
         assert second is not None and second is first
         second.silent(1000.0)
-        assert second.judge(observation, 1000.0).mode is Mode.NOMINAL
-        assert second.judge(observation, 1000.1).mode is Mode.NOMINAL
+        modes = [second.judge(observation, 1000.0 + tick / 10).mode for tick in range(10)]
+        assert modes == [Mode.DEGRADED] * 8 + [Mode.NOMINAL] * 2, "trusted at the fifth, and then 5 better ones"
+
+
+@pytest.mark.parametrize("robot", ["left", ""])
+def test_a_camera_that_froze_is_not_trusted_for_connecting_anew(policy: Policy, robot: str) -> None:
+    camera = message()
+    moved = [{**camera, "observation/state": np.full(8, 0.02 * tick, np.float32)} for tick in range(8)]
+    with serving(policy, lambda: Envelope(SPEC, SafetyConfig(stale_after=600)), silence_ms=60_000) as server:
+        with client(server, robot=robot) as first:
+            assert [first.infer(seen)["safety"]["mode"] for seen in moved[:4]] == ["nominal", "nominal", "hold", "hold"]
+        with client(server, robot=robot) as second:
+            answers = [second.infer(seen) for seen in moved[4:]]
+    assert [answer["safety"]["mode"] for answer in answers] == ["hold"] * 4
+    assert not any(answer["actions"][:, :6].any() for answer in answers)
 
 
 def test_openpis_address_can_name_a_robot(server: Server) -> None:
@@ -116,6 +129,17 @@ def test_a_robot_whose_old_connection_is_not_yet_over_tries_again(server: Server
 def test_a_name_that_cannot_be(server: Server, name: str) -> None:
     with pytest.raises(Refused, match=r"robot: .*; a name has at most 64 printable characters"):
         client(server, robot=name)
+
+
+def test_a_stop_is_kept_before_what_is_nominal() -> None:
+    robots, blind = Robots(lambda: Envelope(SPEC, SafetyConfig(stop_after=1))), Observation({}, None, [""])
+    with robots.connected("arm", "") as envelope:
+        assert envelope is not None and envelope.judge(blind, 0.0).mode is Mode.STOPPED
+    for number in range(KEPT + 1):
+        with robots.connected(f"robot {number}", ""):
+            pass
+    with robots.connected("arm", "") as envelope:
+        assert envelope is not None and envelope.mode is Mode.STOPPED
 
 
 def test_the_oldest_envelope_is_dropped_first() -> None:

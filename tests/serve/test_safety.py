@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from messages import message
+from plait.memory import RecurrentConfig
 from plait.policy import Policy
 from plait.safety.bounds import LimitsConfig
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.serve.client import Client
 from plait.serve.server import Server
-from policies import SPEC, small_policy
+from policies import SPEC, random_observation, small_policy
 from serving import client, expected, serving
 
 
@@ -166,3 +167,28 @@ def test_the_envelope_goes_on_from_what_the_robot_has_executed(policy: Policy) -
         executed = np.concatenate([robot.infer(message(seed))["actions"][:4, :3] for seed in range(6)])
     growth = np.diff(np.abs(executed), axis=0)
     assert np.abs(executed).max() > 0.02 and growth.max() <= 0.01 + 1e-6
+
+
+def test_a_chunk_is_not_executed_beyond_its_end(policy: Policy) -> None:
+    """Four steps at 10 Hz are over after 400 ms, though ``stale_after`` would allow for 1 s."""
+    envelope = enveloped(policy)()
+    envelope.judge(random_observation(1), 0.0)
+    chunk = np.full((4, 7), 0.01, np.float32)
+    assert envelope.limit(chunk, 0.4, 0.4).any()
+    held = envelope.limit(chunk, 0.41, 0.41)
+    assert not held[:, :6].any() and envelope.counts["stale"] == 4
+
+
+def test_an_instruction_that_fails_is_no_new_one() -> None:
+    policy = small_policy(memory=RecurrentConfig(steps=3), action_horizon=4, execute=4)
+    with serving(policy, enveloped(policy)) as server, client(server) as robot:
+        begun, step = [], policy.step
+
+        def noted(inputs: Any, memory: Any, reset: Any) -> Any:
+            begun.extend(reset.tolist())
+            return step(inputs, memory, reset)
+
+        policy.step = noted
+        for words in ("pick up the ball", "", "pick up the ball", "push the cube"):
+            robot.infer({**message(), "prompt": words})
+    assert begun == [True, False, False, True]

@@ -304,6 +304,35 @@ def test_an_answer_to_what_is_not_the_newest_is_not_computed(policy: Policy) -> 
         assert all(reply["actions"].shape == (0, 7) for reply in old)
 
 
+def test_what_waits_while_the_policy_thinks_is_neither_computed_nor_taken_for_new() -> None:
+    policy, asked, go, resets = small_policy(), threading.Event(), threading.Event(), []
+    step = policy.step
+
+    def held(inputs: Any, memory: Any, reset: Any) -> Any:
+        resets.append(reset.tolist())
+        asked.set()
+        assert go.wait(20)
+        return step(inputs, memory, reset)
+
+    with serving(policy) as server, raw(server) as eager:
+        policy.step = held  # it is warm by now
+        eager.send(pack(message(0)))
+        assert asked.wait(20)
+        eager.send(pack({**message(1), "reset": True}))
+        for seed in range(2, 30):
+            eager.send(pack(message(seed)))
+        (session,) = server._sessions
+        assert eventually(lambda: session._waiting.qsize() == 29), "it is read at once"
+        time.sleep(0.1)
+        go.set()
+        replies = [unpack(eager.recv(10)) for _ in range(30)]
+        policy.step = step
+        close(replies[-1]["actions"], expected(policy, message(29)))
+    assert [reply["superseded"] for reply in replies] == [False] + [True] * 28 + [False]
+    assert replies[-1]["observation_age_ms"] >= 100
+    assert resets == [[True], [True]], "the episode that the second message begins is not forgotten"
+
+
 def test_a_client_that_never_reads_is_dropped() -> None:
     policy = small_policy(action_horizon=1024)
     with serving(policy, send_s=0.3, rate_limit=1e6) as server, client(server) as robot:

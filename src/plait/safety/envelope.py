@@ -173,16 +173,16 @@ class Envelope:
 
         Args:
             actions: ``[a]``, or a chunk ``[h, a]``.
-            age: seconds since its observation.
+            age: seconds since its observation. A chunk is stale after as many ticks as it has steps, too.
             execute: steps of the chunk after which the next one comes; what follows them may never be done.
 
         Raises:
             RuntimeError: absolute actions, and nothing was ever measured: there is no place to hold.
         """
-        held = self.mode.stands or self._last is None
-        if not held and -1 <= age * self.rate <= self.config.stale_after and not self._is_silent(now):
+        held, steps = self.mode.stands or self._last is None, steps_of(actions)
+        oldest = min(self.config.stale_after, self.config.stale_after if steps is None else steps)
+        if not held and -1 <= age * self.rate <= oldest and not self._is_silent(now):
             return self._limits.apply(actions, self.mode is Mode.DEGRADED, execute)
-        steps = steps_of(actions)
         done = 1 if steps is None else min(execute or steps, steps)
         return self._limits.hold("held" if held else "stale", steps, done)
 
@@ -206,15 +206,11 @@ class Envelope:
         self._begin()
 
     def resume(self) -> None:
-        """As ``reset``, after a pause in which the robot may have been moved, but a stop stays."""
-        if self.mode is not Mode.STOPPED:
-            self.reset()
-            return
-        reasons = self._reasons
-        self._health.forget()
+        """After a pause in which the robot may have been moved: mode, faults and what was counted stay, so that nobody
+        is trusted for having been away; where the robot is, and what is on its way, is not known.
+        """
         self._limits.reset()
-        self._begin()
-        self._reasons = reasons
+        self._last = None
 
     def _begin(self) -> None:
         self._sound_for: dict[str, int] = {}  # modality that failed -> ticks in a row without a fault

@@ -1,12 +1,10 @@
 """A safety envelope belongs to a robot: what must not be forgotten stays when the robot's connection ends."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qs
 
 from plait.safety.envelope import Envelope
-from plait.safety.modes import Mode
 from plait.serve.client import CONNECTED
 
 KEPT = 256  # envelopes of robots that are not connected
@@ -22,7 +20,8 @@ class Robots:
     """The envelopes of a server's robots.
 
     Of a robot with a name the envelope is always kept. One without is known by its host, and its envelope is kept
-    while it is stopped: the next session without a name from there takes it over. The oldest of ``KEPT`` is dropped.
+    while it holds or is stopped: the next session without a name from there takes it over. Of more than ``KEPT`` the
+    oldest in the best mode is dropped.
 
     Args:
         make: a new envelope; None: there are none.
@@ -31,7 +30,7 @@ class Robots:
     def __init__(self, make: Callable[[], Envelope] | None) -> None:
         self._make = make
         self._connected: set[str] = set()
-        self._kept: deque[tuple[str, Envelope]] = deque(maxlen=KEPT)  # and whose they are
+        self._kept: list[tuple[str, Envelope]] = []  # and whose they are
 
     def refusal(self, name: str) -> tuple[int, str] | None:
         """Why a robot of that name may not connect now: HTTP status and sentence."""
@@ -64,8 +63,10 @@ class Robots:
             yield envelope
         finally:
             self._connected.discard(name)
-            if envelope and (name or envelope.mode is Mode.STOPPED):
+            if envelope and (name or envelope.mode.stands):
                 self._kept.append((whose, envelope))
+                if len(self._kept) > KEPT:
+                    self._kept.remove(min(self._kept, key=lambda kept: kept[1].mode.rank))
 
     def _take(self, whose: str) -> Envelope | None:
         for place, (owner, envelope) in enumerate(self._kept):

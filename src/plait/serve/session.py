@@ -17,14 +17,14 @@ from plait.safety.envelope import Envelope
 from plait.safety.modes import Mode
 from plait.serve.batching import Batcher, Question
 from plait.serve.codec import Limits, Malformed, pack, unpack
-from plait.serve.keys import Keys, agree, begins_anew, episode, observed, taken
+from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, observed, taken
 from plait.serve.metrics import Metrics, fault
+from plait.spec import INSTRUCTION
 from plait.types import Observation
 
 if TYPE_CHECKING:
     from plait.serve.server import ServeConfig
 
-WAITING = 2  # messages of one session that are read ahead
 ERROR = 1011  # the close code of a session that ends with a sentence
 HELD = {"stale": "stale, {age:.1f} s old", "not finite": "the actions are not finite"}  # why one chunk does not leave
 
@@ -43,10 +43,11 @@ class Served:
 
 @dataclass
 class Arrived:
-    """A message, or what is wrong with it, and when it came."""
+    """A message, or what is wrong with it; when it came, and whether a newer observation came before its turn."""
 
     message: dict[str, Any] | Exception
     at: float
+    superseded: bool = False
 
 
 @dataclass(eq=False)
@@ -66,10 +67,11 @@ class Session:
         served = self.served
         self.memory, self.begins = served.policy.start(1), True
         self.keys: Keys | None = None
-        self.told: tuple[Any, ...] = ()
+        self.told: tuple[Any, ...] = ("",)
         self.faults: set[tuple[str, str]] = set()  # of the last observation, as they are counted
         self.sequence, self.previous_ms = 0, 0.0
-        self._waiting: asyncio.Queue[Arrived | None] = asyncio.Queue(WAITING)
+        self._waiting: asyncio.Queue[Arrived | None] = asyncio.Queue()
+        self._newest: Arrived | None = None  # observation that waits
         self._allowance = Allowance(served.config.rate_limit)
 
     @property
@@ -83,6 +85,7 @@ class Session:
         try:
             await self._send(self.served.metadata)
             while (arrived := await self._waiting.get()) is not None:
+                self._newest = None if arrived is self._newest else self._newest
                 await self._send(pack(await self._answer(arrived)))
                 self._measure(arrived)
         except (ConnectionClosed, ConnectionError):  # the client has gone, or the server stops
@@ -99,12 +102,27 @@ class Session:
             self.served.metrics.faults["silent"] += self.envelope.mode.stands
 
     async def _read(self) -> None:
+        """At once, whatever the policy does: what is read late would be taken for new."""
         try:
             async for message in self.connection:
-                await self._waiting.put(self._taken(message))
+                arrived = self._taken(message)
+                self._supersede(arrived)
+                self._waiting.put_nowait(arrived)
+                await asyncio.sleep(0)  # one robot's flood keeps no other waiting
         except ConnectionClosed:
             pass
-        await self._waiting.put(None)
+        self._waiting.put_nowait(None)
+
+    def _supersede(self, newer: Arrived) -> None:
+        """Of an observation that waits, when a newer one comes, only that it begins an episode is kept."""
+        if isinstance(newer.message, Exception) or newer.message.keys() == {RESET}:
+            return
+        if older := self._newest:
+            assert isinstance(older.message, dict)
+            if begins_anew(older.message):
+                newer.message[RESET] = True
+            older.message, older.superseded = {}, True
+        self._newest = newer
 
     def _taken(self, message: str | bytes) -> Arrived:
         now = time.monotonic()
@@ -124,62 +142,72 @@ class Session:
             raise arrived.message
         self.sequence += 1
         message = arrived.message
+        if arrived.superseded:  # what it asks for would come too late
+            self.last = arrived.at
+            self.served.metrics.faults["superseded"] += 1
+            return self._told(arrived, np.zeros((0, len(self.served.policy.spec.actions)), np.float32), self.safety)
         if begins_anew(message):
             self._reset()
             if len(message) == 1:
                 return {"reset": True, "sequence": self.sequence, "safety": self.safety}
-        return await self._act(message, arrived.at)
+        return await self._act(message, arrived)
 
     def _reset(self) -> None:
         self.begins = True
         if self.envelope:
             self.envelope.reset()
 
-    async def _act(self, message: dict[str, Any], arrived: float) -> dict[str, Any]:
+    async def _act(self, message: dict[str, Any], arrived: Arrived) -> dict[str, Any]:
         spec, served = self.served.policy.spec, self.served
         if self.keys is None or self.envelope is None:  # later on, what is wrong is the envelope's to judge
             self.keys = agree(message, spec, served.known if self.keys is None else {"": self.keys})
-        self.last = arrived
+        self.last = arrived.at
         observation = observed(message, self.keys, spec)
-        told = (observation.instruction[0] if served.config.reset_on_instruction else "", *episode(message))
-        self.begins |= told != self.told
-        self.told = told
-        asks = True
+        words, asks = observation.instruction[0], True
         if self.envelope:
-            judged = self.envelope.judge(observation, arrived, taken(message, arrived))
+            judged = self.envelope.judge(observation, arrived.at, taken(message, arrived.at))
             observation, asks = judged.observation, judged.mode.asks
             faults = {(modality, fault(reason)) for modality, reason in self.envelope.faults.items()}
             served.metrics.input_faults.update(faults - self.faults)  # those that begin
             self.faults = faults
+            if INSTRUCTION in self.envelope.faults:
+                words = self.told[0]  # that it failed is no new instruction
+        told = (words if served.config.reset_on_instruction else "", *episode(message))
+        self.begins, self.told = self.begins or told != self.told, told
         return await self._reply(observation, arrived, asks)
 
-    async def _reply(self, observation: Observation, arrived: float, asks: bool) -> dict[str, Any]:
+    async def _reply(self, observation: Observation, arrived: Arrived, asks: bool) -> dict[str, Any]:
         """Args: asks: whether the policy is asked; the envelope makes a hold of the zeros otherwise."""
         policy, infer_ms = self.served.policy, 0.0
         chunk = np.zeros((policy.horizon, len(policy.spec.actions)), np.float32)
-        if superseded := not self._waiting.empty():  # a newer one is here: what this one asks for would come too late
-            self.served.metrics.faults["superseded"] += 1
-            chunk = chunk[:0]
-        elif asks:
+        if asks:
             answer = await self.served.batcher.ask(Question(observation, self.memory, self.begins))
             self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
             if self.envelope:
                 self.envelope.notice(answer.features)
         now, safety = time.monotonic(), self.safety
         if self.envelope:
-            chunk, safety = self._limited(self.envelope, chunk, now, now - arrived)
+            chunk, safety = self._limited(self.envelope, chunk, now, now - arrived.at)
         refuse_infinite(chunk, policy.spec)
+        hold = self.envelope.still().tolist() if self.envelope else None
+        return self._told(arrived, chunk, safety, infer_ms, hold)
+
+    def _told(
+        self, arrived: Arrived, chunk: Any, safety: dict[str, Any], infer_ms: float = 0.0, hold: Any = None
+    ) -> dict[str, Any]:
+        """The answer to an observation."""
+        policy, age_ms = self.served.policy, 1e3 * (time.monotonic() - arrived.at)
         rate = policy.spec.rate
         return {
             "actions": chunk.astype(np.float32, copy=False),
             "policy_timing": {"infer_ms": infer_ms},
-            "server_timing": {"infer_ms": 1e3 * (now - arrived), "prev_total_ms": self.previous_ms},
+            "server_timing": {"infer_ms": age_ms, "prev_total_ms": self.previous_ms},
             "safety": safety,
             "sequence": self.sequence,
-            "superseded": superseded,
-            "observation_age_ms": 1e3 * (now - arrived),
+            "superseded": arrived.superseded,
+            "observation_age_ms": age_ms,
             "valid_until_ms": 1e3 * policy.horizon / rate if rate else None,
-            "hold": self.envelope.still().tolist() if self.envelope else None,
+            "hold": hold,
         }
 
     def _limited(self, envelope: Envelope, chunk: Any, now: float, age: float) -> tuple[Any, dict[str, Any]]:
