@@ -7,18 +7,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from websockets.server import ServerProtocol
 from websockets.sync.server import ServerConnection, serve
 
 from messages import message
 from plait import checkpoint
 from plait.serve.client import Client, Late, Refused
-from plait.serve.codec import pack, unpack
+from plait.serve.codec import Malformed, pack, unpack
 from policies import small_policy
 from serving import expected
 
@@ -34,11 +35,11 @@ def test_it_needs_neither_torch_nor_the_rest_of_plait() -> None:
 
 
 @contextmanager
-def answering(answer: Callable[[ServerConnection, dict[str, Any], int], None]) -> Iterator[int]:
+def answering(answer: Callable[[ServerConnection, dict[str, Any], int], None], **metadata: Any) -> Iterator[int]:
     """The port of a server that calls ``answer`` with each message and its number."""
 
     def handle(connection: ServerConnection) -> None:
-        connection.send(pack({"execute": 1}))
+        connection.send(pack({"execute": 1, **metadata}))
         for number, sent in enumerate(connection, start=1):
             answer(connection, unpack(sent), number)  # type: ignore[arg-type]
 
@@ -101,6 +102,158 @@ def test_a_server_that_does_not_read_holds_up_nobody() -> None:
             with pytest.raises(Late):
                 robot.infer(large)
             assert time.monotonic() - start < 1.2
+
+
+@contextmanager
+def trickling() -> Iterator[int]:
+    """The port of a server that reads all the time, but slowly, and little of it lies in between."""
+
+    def handle(listener: socket.socket) -> None:
+        protocol, (link, _) = ServerProtocol(), listener.accept()
+        with link, suppress(OSError):
+            while not (events := protocol.events_received()):
+                protocol.receive_data(link.recv(4096))
+            protocol.send_response(protocol.accept(events[0]))  # type: ignore[arg-type]
+            protocol.send_binary(pack({"execute": 1}))
+            link.sendall(b"".join(protocol.data_to_send()))
+            while not done.wait(0.01) and link.recv(20_000):
+                pass
+
+    done = threading.Event()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=handle, args=(listener,))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_server_that_reads_slowly_holds_up_nobody() -> None:
+    with trickling() as port, Client(port=port, timeout=0.2) as robot:
+        start = time.monotonic()
+        with pytest.raises(Late, match=r"the connection to ws://127\.0\.0\.1:\d+ is lost \(timed out\)"):
+            robot.infer({"image": np.zeros(8_000_000, np.uint8)})
+        assert time.monotonic() - start < 0.5
+        with pytest.raises(Late, match="the next attempt is in 0"):
+            robot.infer({})
+
+
+def test_a_late_answer_without_a_number_is_never_taken_for_the_next() -> None:
+    def unnumbered(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        if number != 2:  # the second is answered when the third comes
+            moment = 2 if number == 3 else sent["moment"]
+            connection.send(pack({"actions": np.full((1, 3), moment, np.float32)}))
+
+    with answering(unnumbered) as port, Client(port=port, timeout=0.2) as robot:
+        assert robot.infer({"moment": 1})["actions"][0, 0] == 1
+        with pytest.raises(Late):
+            robot.infer({"moment": 2})
+        time.sleep(0.06)
+        assert robot.infer({"moment": 3})["actions"][0, 0] == 3
+
+
+def test_where_answers_have_numbers_a_late_one_does_not_end_the_session() -> None:
+    def second(connection: ServerConnection, _: dict[str, Any], number: int) -> None:
+        for answered in range(1, number + 1 if number > 1 else 0):
+            connection.send(reply(answered))
+
+    with answering(second, server="plait 1") as port, Client(port=port, timeout=0.2) as robot:
+        with pytest.raises(Late):
+            robot.infer({})
+        assert robot.infer({})["sequence"] == 2
+
+
+NUMBERS = np.zeros((2, 3), np.float32)
+MALFORMED = [
+    (b"\xc1", "not msgpack"),
+    (pack([1]), "list; expected a map"),
+    (pack({"sequence": 2}), r"actions: NoneType; expected numbers \[horizon, a\]"),
+    (pack({"actions": [[0.0, 0.0, 0.0]]}), "actions: list"),
+    (pack({"actions": NUMBERS[0]}), r"actions: float32 \[3\]"),
+    (pack({"actions": NUMBERS[:0]}), r"actions: float32 \[0, 3\]"),
+    (pack({"actions": NUMBERS > 0}), r"actions: bool \[2, 3\]"),
+    (reply(2, actions=np.float32([[0, 0, np.nan]])), "actions: NaN or infinite"),
+    (reply(2, actions=np.float32([[0, 0, -np.inf]])), "actions: NaN or infinite"),
+    (reply(2, sequence="2"), "sequence: '2'; expected a whole number"),
+    (reply(2, hold=[0.0, 0.0]), r"hold: \[0.0, 0.0\]; expected 3 finite numbers"),
+    (reply(2, hold=[0.0, 0.0, np.nan]), "hold: .*nan.*; expected 3 finite numbers"),
+    (reply(2, hold="still"), "hold: 'still'"),
+]
+
+
+@pytest.mark.parametrize(("answer", "why"), MALFORMED, ids=[why.split("; ")[0] for _, why in MALFORMED])
+def test_what_holds_no_actions_is_never_executed(answer: bytes, why: str) -> None:
+    def bad_second(connection: ServerConnection, _: dict[str, Any], number: int) -> None:
+        connection.send(answer if number == 2 else reply(number))
+
+    with answering(bad_second) as port:
+        with Client(port=port) as robot:
+            robot.infer({})
+            with pytest.raises(Malformed, match=rf"the answer of ws://\S+ cannot be executed \({why}"):
+                robot.infer({})
+        with Client(port=port, late="hold") as robot:
+            robot.infer({})
+            held = robot.infer({})
+            assert held["late"] is True and held["actions"].tolist() == [[0.0, 0.0, 1.0]]
+            assert held["safety"]["mode"] == "hold" and "cannot be executed" in held["safety"]["reasons"][0]
+            time.sleep(0.06)
+            assert robot.infer({})["sequence"] == 1, "in a new session"
+
+
+def test_a_server_of_something_else() -> None:
+    def handle(connection: ServerConnection) -> None:
+        connection.send(pack(["hello"]))
+
+    with serve(handle, "127.0.0.1", 0, compression=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(Malformed, match=r"is no server of policies \(list; expected a map\); check host and port"):
+            Client(port=server.socket.getsockname()[1])
+        server.shutdown()
+        thread.join()
+
+
+def test_an_observation_that_cannot_be_sent_is_not_counted() -> None:
+    def once(connection: ServerConnection, _: dict[str, Any], number: int) -> None:
+        connection.send(reply(number))
+
+    with answering(once) as port, Client(port=port, timeout=0.3) as robot:
+        with pytest.raises(TypeError, match="object cannot be sent"):
+            robot.infer({"image": object()})
+        assert robot.infer({})["sequence"] == 1
+
+
+def test_only_the_newest_answer_says_where_to_hold() -> None:
+    def fewer(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        if "late" not in sent:
+            connection.send(reply(number, **sent))
+
+    with answering(fewer) as port, Client(port=port, timeout=0.1, late="hold") as robot:
+        robot.infer({})
+        assert robot.infer({"late": 1})["late"] is True
+        robot.reset()
+        with pytest.raises(Late):
+            robot.infer({"late": 1})
+        robot.infer({})
+        robot.infer({"hold": None})  # an envelope no longer
+        with pytest.raises(Late):
+            robot.infer({"late": 1})
+
+
+def test_a_reset_without_an_answer_raises_whatever_late_says() -> None:
+    def deaf(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        if "reset" not in sent:
+            connection.send(reply(number))
+
+    with answering(deaf) as port, Client(port=port, timeout=0.1, late="hold") as robot:
+        robot.infer({})
+        with pytest.raises(Late):
+            robot.reset()
 
 
 def test_no_server() -> None:

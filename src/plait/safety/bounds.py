@@ -2,12 +2,15 @@
 
 import math
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.config import part_name
 from plait.spec import Spec
 
 UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "rad": 1.0, "deg": math.pi / 180}
@@ -15,6 +18,20 @@ LARGEST = float(np.finfo(np.float32).max)
 TOLERANCE = 1e-6  # of what counts as changed; rounding to float32 is below it
 Vector = NDArray[np.float64]
 Numbers = tuple[float, ...]
+
+
+def refuse_numbers(config: Any, names: Iterable[str], rule: str, fits: Callable[[float], bool]) -> None:
+    """Raise a ValueError for the first of the named fields that has a number which is not finite, or does not fit.
+
+    Args:
+        config: of a part; its fields are numbers, several numbers, or None, which is let through.
+        rule: what is wanted, as the sentence says it after "give".
+    """
+    for name in names:
+        value = getattr(config, name)
+        for number in [] if value is None else np.atleast_1d(value).tolist():
+            if not (abs(number) <= LARGEST and fits(number)):  # so with one that is not a number
+                raise ValueError(f"{part_name(type(config))}.{name}: {number}; give {rule}")
 
 
 @dataclass(frozen=True)
@@ -26,11 +43,14 @@ class LimitsConfig:
         box_low, box_high: where the moving entries may be, in units of the state: the hand's x, y, z, or each joint.
         max_speed: of each of them, units of the state per second.
         max_acceleration: of each, per second squared. Braking is always allowed.
-        step: how far an action of 1 moves each of them, where the units of the ``Spec`` do not tell.
-        action_margin: how far an action may leave the range seen in training, as a share of that range.
-        degraded_speed: share of the largest motion that is left in degraded mode.
+        step: how far an action of 1 moves each of them, where the units of the ``Spec`` do not tell. Not 0.
+        action_margin: how far an action may leave the range seen in training, as a share of that range, from 0.
+        degraded_speed: share of the largest motion that is left in degraded mode, from 0 to 1.
         action_kind: ``"delta"`` or ``"absolute"``, where the ``Spec`` does not say.
         gripper: what a gripper is told while the robot holds before it was told anything.
+
+    Raises:
+        ValueError: a number that is not finite, or outside of its range.
     """
 
     low: Numbers | None = None
@@ -44,6 +64,16 @@ class LimitsConfig:
     degraded_speed: float = 0.75
     action_kind: str | None = None
     gripper: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounds = ("low", "high", "box_low", "box_high")
+        refuse_numbers(self, bounds, "a finite number, a large one where there is no limit", lambda number: True)
+        motion = ("max_speed", "max_acceleration")
+        refuse_numbers(self, motion, "a finite number above 0, or leave it out for no limit", lambda number: number > 0)
+        refuse_numbers(self, ["step"], "a finite number other than 0", lambda number: number != 0)
+        refuse_numbers(self, ["action_margin"], "a finite share, 0 or more", lambda number: number >= 0)
+        refuse_numbers(self, ["degraded_speed"], "a share, from 0 to 1", lambda number: 0 <= number <= 1)
+        refuse_numbers(self, ["gripper"], "a finite number", lambda number: True)
 
 
 @dataclass(frozen=True)
@@ -111,9 +141,9 @@ class Bounds:
         if self.scale is None:
             return np.zeros(0)
         if self.delta:
-            return np.maximum(np.abs(self.low), np.abs(self.high))[pairs] * self.scale
+            return np.maximum(np.abs(self.low), np.abs(self.high))[pairs] * np.abs(self.scale)
         if self.seen.change is not None:
-            return np.array(self.seen.change)[pairs] * self.scale
+            return np.array(self.seen.change)[pairs] * np.abs(self.scale)
         return np.full(len(pairs), LARGEST if self.config.max_speed is None else self.config.max_speed / self.rate)
 
     def _ranges(self) -> tuple[Vector, Vector]:
@@ -132,8 +162,8 @@ class Bounds:
         if self.delta:
             moving = [i for i in range(count) if i not in self.grippers]
             low[moving], high[moving] = np.minimum(low, 0)[moving], np.maximum(high, 0)[moving]
-        if (low > high).any():
-            i = int(np.argmax(low > high))
+        if not (low <= high).all():  # so with a limit that is not a number
+            i = int(np.argmin(low <= high))
             raise ValueError(f"limits of {spec.actions[i]}: {low[i]:g} to {high[i]:g} is empty; widen low or high")
         return inward(low, 1), inward(high, -1)
 
@@ -191,7 +221,7 @@ def ratio(action: str, state: str) -> float | None:
     if not all(match and match[2] in UNITS for match in found):
         return None
     one, other = (float(match[1] or 1) * UNITS[match[2]] for match in found if match)
-    return one / other
+    return one / other if one and other else None
 
 
 def inward(bound: Vector, direction: int) -> Vector:

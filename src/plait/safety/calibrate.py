@@ -61,8 +61,7 @@ def calibrate(
     Raises:
         ValueError: a share that is none, too few episodes for it, or a dataset that does not fit the policy.
     """
-    if not 0 < false_alarms < 1:
-        raise ValueError(f"false_alarms: {false_alarms} is no share; it must be above 0 and below 1")
+    check_share(false_alarms)
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     if differences := policy.spec.differences(data.spec, "the policy", "the dataset"):
         raise ValueError(f"this policy does not fit dataset {data.path}: {'; '.join(differences)}")
@@ -127,11 +126,23 @@ def _parts(
     return {**parts, "verify": [*parts["verify"], *(data.episodes[i] for i in unseen)]}
 
 
-def _split(episodes: Sequence[T], false_alarms: float, what: str) -> dict[str, list[T]]:
-    half, quarter = len(episodes) // 2, len(episodes) // 4
-    if quarter < (needed := ceil(1 / false_alarms) - 1):
+def check_share(false_alarms: float, episodes: int | None = None, what: str = "episodes") -> None:
+    """Whether that many ``episodes`` can tell the share.
+
+    Raises:
+        ValueError: it is no share, or they are too few for it.
+    """
+    if not 0 < false_alarms < 1:
+        raise ValueError(f"false_alarms: {false_alarms} is no share; it must be above 0 and below 1")
+    needed = ceil(1 / false_alarms) - 1
+    if episodes is not None and (quarter := episodes // 4) < needed:
         way = f"give {4 * needed}, or a share of at least {1 / (quarter + 1):.2g}"
-        raise ValueError(f"false_alarms: {false_alarms} cannot be told from {len(episodes)} {what}; {way}")
+        raise ValueError(f"false_alarms: {false_alarms} cannot be told from {episodes} {what}; {way}")
+
+
+def _split(episodes: Sequence[T], false_alarms: float, what: str) -> dict[str, list[T]]:
+    check_share(false_alarms, len(episodes), what)
+    half, quarter = len(episodes) // 2, len(episodes) // 4
     ends = half, half + quarter
     return {"fit": [*episodes[: ends[0]]], "threshold": [*episodes[slice(*ends)]], "verify": [*episodes[ends[1] :]]}
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.safety.bounds import refuse_numbers
 from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
 
 Reason = str | None
@@ -167,6 +168,9 @@ class HealthConfig:
             name x, y and z: the length of the whole state's change) until the camera counts as frozen.
         state_margin: how far the state may leave the range seen in training, as a share of that range.
         longest: characters of an instruction.
+
+    Raises:
+        ValueError: a number that is not finite, or too small.
     """
 
     late: int = 3
@@ -175,6 +179,11 @@ class HealthConfig:
     frozen_motion: float = 0.01
     state_margin: float = 0.1
     longest: int = 500
+
+    def __post_init__(self) -> None:
+        amounts = ("late", "deviation", "frozen_motion", "state_margin")
+        refuse_numbers(self, amounts, "a finite number, 0 or more", lambda number: number >= 0)
+        refuse_numbers(self, ("frozen", "longest"), "a whole number, at least 1", lambda number: number >= 1)
 
 
 @dataclass(frozen=True)

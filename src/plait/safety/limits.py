@@ -64,6 +64,7 @@ class Limits(Bounds):
             return self.hold("not finite", steps, done)
         if (slow and not self.can_slow) or (self.needs_position and self._target is None):
             return self.hold("held", steps, done)
+        before = self._motion, self._target
         sent = np.clip(wanted, self.low, self.high)
         self._noted("limits", wanted[:done], sent[:done])
         if slow and self.delta:
@@ -72,6 +73,9 @@ class Limits(Bounds):
             self._noted("slowed", rest[:done], sent[:done, self.rest])
         if self.scale is not None:
             sent[:, self._paired] = self._move(sent[:, self._paired], self.scale, slow, done)
+        if not np.isfinite(sent).all():  # the last line of defence: no setting and no measurement should lead here
+            self._motion, self._target = before
+            return self.hold("not finite", steps, done)
         if done:
             self._held = None
         return self._sent(sent, steps, done)

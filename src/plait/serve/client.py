@@ -9,10 +9,9 @@ with Client("127.0.0.1", 8000) as client:
 
 import socket
 import ssl
-import struct
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
@@ -21,11 +20,12 @@ import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from plait.serve.codec import Limits, pack, unpack
+from plait.serve.codec import Limits, Malformed, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to connect, doubled each time
 CONNECTED = 409  # HTTP status: a robot of this name is connected
 LIMITS = Limits()
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Refused(RuntimeError):
@@ -40,15 +40,16 @@ class Client:
     """One session with a server: connects, asks, and never waits longer than ``timeout``.
 
     A connection that is lost is made anew by a later call, as a new session. An observation is never sent twice: the
-    answer would be to a moment that is over.
+    answer would be to a moment that is over. For the same reason the connection is given up when an answer is late and
+    the server does not number its answers, as openpi's does not: the late one could not be told from the next.
 
     Args:
         host: name or address, or a whole ``ws://`` or ``wss://`` address.
         port: None where ``host`` tells it.
         api_key: what the server was started with, if it was.
-        timeout: seconds that an answer may take.
-        late: what ``infer`` does when there is none: ``"raise"`` or ``"hold"`` (it returns an action without motion,
-            see ``infer``).
+        timeout: seconds that a call may take: connecting anew, sending and the answer together.
+        late: what ``infer`` does when there is no answer, or none that can be executed: ``"raise"``, or ``"hold"``: it
+            returns the action without motion that came with the answer before. Where none did, it raises all the same.
         wait: seconds within which the first connection must be made.
         ca: file with the certificate of a ``wss://`` server that the machine does not know.
         robot: a name for this robot, its own: a stop, and what its gripper was told, then outlive the connection.
@@ -56,6 +57,7 @@ class Client:
     Raises:
         ConnectionError: no connection within ``wait``, or all that time another robot of that name had one.
         Refused: the API key is not the server's, or it has no room for another session.
+        Malformed: what it says of itself is no map: it is no server of policies.
     """
 
     def __init__(
@@ -80,7 +82,8 @@ class Client:
         self._tls = ssl.create_default_context(cafile=ca) if self.address.startswith("wss://") else None
         self._connection: ClientConnection | None = None
         self._exit = ExitStack()  # closes the connection
-        self._sent, self._hold = 0, None
+        self._sent, self._numbered = 0, False  # messages of this session; whether its answers say to which they are
+        self._hold: list[float] | None = None
         self._pause, self._next_try = FIRST_PAUSE, 0.0
         self.metadata: dict[str, Any] = {}
         self._first_connection(time.monotonic() + wait)
@@ -92,27 +95,37 @@ class Client:
             observation: pictures, state and instruction under any of the names in ``metadata["keys"]``.
 
         Returns:
-            ``actions``, float32 ``[horizon, a]``, and what ``docs/serving.md`` lists beside it. When it is late and
-            ``late="hold"``: one action without motion, ``"late": True``, and why under ``safety``.
+            ``actions``, numbers ``[horizon, a]``, all finite (of a plait server float32), and what ``docs/serving.md``
+            lists beside it. When ``late="hold"`` and there is no answer that can be executed: one action without
+            motion, ``"late": True``, and why under ``safety``.
 
         Raises:
             Refused: the server refused this observation, or failed.
-            Late: no answer within ``timeout`` (or no connection), and ``late="raise"`` or nothing to hold yet.
+            Late: no answer within ``timeout`` (or no connection), and ``late="raise"`` or nothing to hold: before the
+                first answer, after ``reset`` until the next one, or with a server that has no envelope.
+            Malformed: the answer has no actions that are finite numbers, and ``late="raise"`` or nothing to hold.
+            ValueError, TypeError: the observation holds what cannot be sent.
         """
+        message = pack(dict(observation))
         try:
-            reply = self._ask(dict(observation))
-        except Late as error:
+            reply = self._ask(message, _check_actions)
+        except (Late, Malformed) as error:
             if self.late == "raise" or self._hold is None:
                 raise
             safety = {"mode": "hold", "reasons": [str(error)]}
             return {"actions": np.array([self._hold], np.float32), "late": True, "safety": safety}
-        self._hold = reply.get("hold") or self._hold
+        self._hold = reply.get("hold")
         return reply
 
     def reset(self) -> dict[str, Any]:
-        """A new episode: the server forgets what it remembers of this robot, and a stop ends. Raises as ``infer``."""
+        """A new episode: the server forgets what it remembers of this robot, and a stop ends.
+
+        Raises:
+            Late: no answer within ``timeout``, whatever ``late`` says: the server may not have heard of it. Call again.
+            Refused, Malformed: as ``infer``.
+        """
         self._hold = None  # where to hold absolute actions is another place then
-        return self._ask({"reset": True})
+        return self._ask(pack({"reset": True}))
 
     def close(self) -> None:
         self._connection = None
@@ -136,35 +149,48 @@ class Client:
                 if time.monotonic() >= until:
                     raise ConnectionError(str(error)) from error
 
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, message: bytes, check: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
         """Send, and wait for the answer to this message; those to earlier ones, which came too late, are dropped."""
         until = time.monotonic() + self.timeout
         connection = self._connection or self._connect(until)
         try:
+            left = _left(until)
+            with suppress(OSError):  # where it is closed, ``send`` says why
+                connection.socket.settimeout(left)  # of ``send``: a server that reads slowly holds up no robot
             self._sent += 1
-            connection.send(pack(message))
-            while (reply := self._receive(connection, until)).get("sequence", self._sent) < self._sent:
+            connection.send(message)
+            while _number(reply := self._receive(connection, until), self._sent) < self._sent:
                 pass
+            self._numbered = "sequence" in reply
+            if check:
+                check(reply)
         except TimeoutError:
+            if not self._numbered:
+                self._lost()
             raise Late(f"no answer from {self.address} within {self.timeout:g} s") from None
         except (WebSocketException, OSError) as error:
             self._lost()
             raise Late(f"the connection to {self.address} is lost ({_reason(error)})") from error
+        except Malformed as error:
+            self._lost()
+            raise Malformed(f"the answer of {self.address} cannot be executed ({error})") from error
         return reply
 
     def _receive(self, connection: ClientConnection, until: float) -> dict[str, Any]:
-        message = connection.recv(timeout=max(0.0, until - time.monotonic()))
+        message = connection.recv(timeout=_left(until))
         if isinstance(message, str):
             self._lost()
             raise Refused(message)
-        return unpack(message, LIMITS)
+        if not isinstance(value := unpack(message, LIMITS), dict):
+            raise Malformed(f"{type(value).__name__}; expected a map")
+        return value
 
     def _connect(self, until: float) -> ClientConnection:
         now = time.monotonic()
         if now < self._next_try:
             raise Late(f"no connection to {self.address}; the next attempt is in {self._next_try - now:.2f} s")
         try:
-            connection = self._exit.enter_context(
+            self._connection = connection = self._exit.enter_context(
                 connect(
                     self.address + self._path,
                     compression=None,
@@ -176,7 +202,6 @@ class Client:
                     proxy=None,
                 )
             )
-            _limit_sending(connection, self.timeout)
             self.metadata, self._sent = self._receive(connection, until), 0
         except InvalidStatus as error:
             told = error.response.body.decode(errors="replace").strip() or str(error)
@@ -187,21 +212,52 @@ class Client:
         except (OSError, WebSocketException) as error:
             self._lost()
             raise Late(f"no connection to {self.address} ({_reason(error)})") from error
-        self._connection, self._pause = connection, FIRST_PAUSE
+        except Malformed as error:
+            self._lost()
+            raise Malformed(f"{self.address} is no server of policies ({error}); check host and port") from error
+        self._pause = FIRST_PAUSE
+        self._numbered = str(self.metadata.get("server")).startswith("plait")  # else the first answer tells
         return connection
 
     def _lost(self) -> None:
-        """The next attempt is a little later each time."""
+        """Give up the connection, without a handshake: it takes time. The next attempt is a little later each time."""
+        if self._connection:
+            with suppress(OSError):
+                self._connection.socket.shutdown(socket.SHUT_RDWR)
         self.close()
         self._next_try = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
-def _limit_sending(connection: ClientConnection, seconds: float) -> None:
-    """A server that does not read must not hold up the robot either."""
-    timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+def _left(until: float) -> float:
+    """Seconds. Raises TimeoutError where there are none."""
+    if (left := until - time.monotonic()) <= 0:
+        raise TimeoutError
+    return left
+
+
+def _number(reply: dict[str, Any], last: int) -> int:
+    """Of the message that this answers; ``last`` where the server does not say."""
+    if type(number := reply.get("sequence", last)) is not int:
+        raise Malformed(f"sequence: {number!r}; expected a whole number")
+    return number
+
+
+def _check_actions(reply: dict[str, Any]) -> None:
+    """Raises Malformed where a robot cannot execute ``actions``, or ``hold`` in their place."""
+    actions, hold = reply.get("actions"), reply.get("hold")
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "fiu" or actions.ndim != 2 or not actions.size:
+        found = f"{actions.dtype} {list(actions.shape)}" if isinstance(actions, np.ndarray) else type(actions).__name__
+        raise Malformed(f"actions: {found}; expected numbers [horizon, a]")
+    if not np.isfinite(actions).all():
+        raise Malformed("actions: NaN or infinite; expected finite numbers")
+    if hold is None:
+        return
+    numbers = isinstance(hold, list) and all(isinstance(n, (int, float)) and abs(n) <= LARGEST for n in hold)
+    if not numbers or len(hold) != actions.shape[1]:
+        raise Malformed(f"hold: {hold!r}; expected {actions.shape[1]} finite numbers")
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    cause = error.__cause__ or error
+    return str(cause) or type(cause).__name__
