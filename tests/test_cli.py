@@ -118,7 +118,7 @@ def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("trian", "no command 'trian'; choose one of ['act', 'align', 'compare', "),
+        ("trian", "no command 'trian'; choose one of ['act', 'align', 'calibrate', 'compare', "),
         ("train tabletop-pik", "Did you mean 'tabletop-pick'?"),
         ("train", "no recipe is named; say plait train RECIPE"),
         ("train tabletop-pick --dataset d --out o --fusion crossattention", "Did you mean 'cross_attention'?"),

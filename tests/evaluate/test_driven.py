@@ -91,10 +91,15 @@ def test_another_environment_is_refused(policy):
 
 def test_the_command_keeps_what_it_has_learned(policy, data, tmp_path, capsys):
     saved = checkpoint.save(policy, tmp_path / "c")
-    command = ["eval", str(saved), "--env", ID, "--episodes", "1", "--workers", "1", "--out", str(tmp_path / "out")]
-    learn = ["--calibrate", str(data.path), "--rollouts", "40", "--false-alarms", "0.1"]
-    assert main([*command, "--failures", *learn]) == 0
-    assert f"of 10 further episodes had an alarm; {saved}/safety.json" in capsys.readouterr().err
+    command = ["calibrate", str(saved), str(data.path), "--false-alarms", "0.1"]
+    env = ["--env", ID, "--workers", "1"]
+    assert main([*command, *env, "--rollouts", "40"]) == 0
+    told = capsys.readouterr()
+    assert told.out.endswith(f" of 10 further rollouts had an alarm\nkept in {saved}/safety.json\n")
     assert Calibration.find(saved, policy).report["from"] == "rollouts"
-    assert main([*command, "--failures", "--rollouts", "40"]) == 2
-    assert "--rollouts is for --calibrate DATASET; add it" in capsys.readouterr().err
+    assert main([*command, *env, "--rollouts", "8"]) == 2  # before anything is driven
+    assert "0.1 cannot be told from 8 rollouts; give 36, or a share of at least 0.33" in capsys.readouterr().err
+    assert main([*command, *env]) == 2
+    assert "--env and --env-args are for --rollouts; add it" in capsys.readouterr().err
+    failing = ["eval", str(saved), *env, "--failures", "--episodes", "1", "--out", str(tmp_path / "out")]
+    assert main(failing) == 0 and "not calibrated" not in capsys.readouterr().err

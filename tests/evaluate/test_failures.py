@@ -158,10 +158,8 @@ def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch):
     assert len(lines) == 2 + (1 + 6 + 2 + 3) + 1
     assert lines[2].startswith("nothing") and lines[-1] == f"details: {tmp_path}/out/failures.json"
     assert told == (
-        "the safety envelope is not calibrated: unusual states and pictures pass unnoticed; "
-        "--calibrate DATASET shows it clean ones\n"
+        "the safety envelope is not calibrated: unusual states, pictures and actions pass unnoticed; "
+        f"plait calibrate {saved} DATASET shows it clean ones\n"
     )
     assert main([*command, "--failures", "--blank", "top"]) == 2
     assert "--failures changes the observations itself; leave out --blank" in capsys.readouterr().err
-    assert main([*command, "--calibrate", "datasets/pick"]) == 2
-    assert "--calibrate is for --failures" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from plait.cli.calibrate import missing
 from plait.cli.environment import environment, recorded
 from plait.cli.parse import Verb, folder
 
@@ -46,14 +47,6 @@ class Eval(Verb):
     """Predict at every step and average what overlaps: decay of the weights, such as 0.01 (older ones weigh more)."""
     failures: bool = False
     """Let cameras, state and words fail while the robot moves, with the safety envelope and without."""
-    calibrate: str | None = None
-    """With --failures: a dataset of clean demonstrations from which the envelope learns what is usual; it is kept as
-    safety.json in the checkpoint, and taken from there when this is left out."""
-    rollouts: int = 0
-    """With --calibrate: clean episodes that the policy drives itself, from which the envelope learns which features are
-    usual; 0 = from the demonstrations."""
-    false_alarms: float = 0.01
-    """With --calibrate: share of the clean episodes that may have an alarm."""
     seed: int = 0
     """Chooses the scenes; training never sees any of them."""
     workers: int | None = None
@@ -133,11 +126,7 @@ class Eval(Verb):
     def _check_failures(self) -> None:
         """Whether the options go together."""
         if not self.failures:
-            if self.calibrate is not None:
-                raise ValueError("eval: --calibrate is for --failures; add it.")
             return
-        if self.rollouts and self.calibrate is None:
-            raise ValueError("eval: --rollouts is for --calibrate DATASET; add it.")
         usual = Eval(self.checkpoint)
         for name in ("dataset", "instructions", "blank", "execute", "ensemble", "videos"):
             if getattr(self, name) != getattr(usual, name):
@@ -146,13 +135,17 @@ class Eval(Verb):
     def _fail(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
         from plait.evaluate.failures import REPORT, evaluate_failures
+        from plait.safety.calibration import Calibration
 
         env, env_args = environment(self.checkpoint, self.env, self.env_args)
+        calibration = Calibration.find(self.checkpoint, policy)
+        if told := missing(self.checkpoint, calibration):
+            print(told, file=sys.stderr)
         result = evaluate_failures(
             policy,
             env,
             env_args,
-            calibration=self._calibration(policy, env, env_args),
+            calibration=calibration,
             episodes=self.episodes,
             seed=self.seed,
             workers=self.workers,
@@ -160,27 +153,6 @@ class Eval(Verb):
             checkpoint=checkpoint.fingerprint(self.checkpoint),
         )
         print("\n".join([*failure_lines(result), f"details: {out}/{REPORT}"]))
-
-    def _calibration(self, policy: Any, env: str, env_args: dict[str, Any]) -> Any:
-        """Learned now, or earlier, or only what the checkpoint itself knows."""
-        from plait import checkpoint
-        from plait.evaluate.driven import driven_features
-        from plait.safety.calibrate import calibrate
-        from plait.safety.calibration import Calibration
-
-        if self.calibrate is None:
-            calibration = Calibration.find(self.checkpoint, policy)
-            if not calibration.report:
-                hint = "unusual states and pictures pass unnoticed; --calibrate DATASET shows it clean ones"
-                print(f"the safety envelope is not calibrated: {hint}", file=sys.stderr)
-            return calibration
-        driven = driven_features(policy, env, env_args, self.rollouts, self.workers) if self.rollouts else None
-        provenance = checkpoint.provenance(self.checkpoint)
-        calibration = calibrate(policy, self.calibrate, self.false_alarms, provenance, driven=driven)
-        kept, report = calibration.save(checkpoint.find(self.checkpoint)), calibration.report
-        checked = f"{report['alarms']} of {report['episodes']['verify']} further episodes had an alarm"
-        print(f"calibrated: {checked}; {kept}", file=sys.stderr)
-        return calibration
 
     def _open_loop(self, policy: Any, out: Path, dataset: str) -> None:
         from plait.evaluate.openloop import openloop, validation_share

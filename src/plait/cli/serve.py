@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from plait.cli.calibrate import missing
 from plait.cli.parse import Verb, texts
 
 if TYPE_CHECKING:
     from plait.policy import Policy
+    from plait.safety.calibration import Calibration
     from plait.safety.envelope import Envelope
     from plait.serve.server import Server
 
@@ -66,6 +68,7 @@ class Serve(Verb):
 
         from plait import checkpoint
         from plait.nn.device import pick_device
+        from plait.safety.calibration import Calibration
         from plait.serve.batching import Hung
         from plait.serve.server import ServeConfig, Server
 
@@ -86,31 +89,33 @@ class Serve(Verb):
         )
         found = checkpoint.find(self.checkpoint)
         policy = checkpoint.load(found).to(pick_device(self.device))
-        envelope = self._envelope(found, policy) if self.envelope else None
+        calibration = Calibration.find(found, policy) if self.envelope else None
+        envelope = self._envelope(policy, calibration) if calibration else None
+        told = missing(self.checkpoint, calibration) if calibration else None
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is for the connections
         try:
-            asyncio.run(_serve(Server(policy, config, envelope, {"checkpoint": checkpoint.fingerprint(found)})))
+            server = Server(policy, config, envelope, {"checkpoint": checkpoint.fingerprint(found)})
+            asyncio.run(_serve(server, told))
         except Hung as error:
             print(f"plait: {error}", file=sys.stderr, flush=True)
             os._exit(1)  # an ordinary end would wait for the thread that does not return
 
-    def _envelope(self, folder: Path, policy: "Policy") -> "Callable[[], Envelope]":
+    def _envelope(self, policy: "Policy", calibration: "Calibration") -> "Callable[[], Envelope]":
         """Makes the envelope of each robot."""
         from plait.config import from_dict
         from plait.files import read_json
         from plait.safety.audit import Audit
-        from plait.safety.calibration import Calibration
         from plait.safety.envelope import Envelope, SafetyConfig
 
-        calibration = Calibration.find(folder, policy)
         settings = SafetyConfig() if self.safety is None else from_dict(SafetyConfig, read_json(Path(self.safety)))
         audit = None if self.audit is None else Audit(self.audit)
         return lambda: Envelope(policy.spec, settings, calibration, audit)
 
 
-async def _serve(server: "Server") -> None:
+async def _serve(server: "Server", told: str | None) -> None:
+    """``told``: what else there is to say when it serves."""
     async with server:
-        print(greeting(server), flush=True)
+        print(greeting(server), *([f"  {told}"] if told else []), sep="\n", flush=True)
         await server.until_signal()
     print("plait serve: stopped", flush=True)
 

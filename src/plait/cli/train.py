@@ -113,7 +113,7 @@ def swap_parts(config: "PolicyConfig", arguments: list[str]) -> tuple["PolicyCon
 def _split(argument: str, choices: dict[str, Any]) -> list[str]:
     """``--fusion=film`` as two words, anything else as it is."""
     name, equals, value = argument.partition("=")
-    return [name, value] if equals and name.removeprefix("--") in choices else [argument]
+    return [name, value] if equals and name.startswith("--") and name[2:] in choices else [argument]
 
 
 def _choices(config: type) -> dict[str, dict[str, type]]:

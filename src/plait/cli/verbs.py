@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from plait.cli.act import Act
 from plait.cli.align import Align
+from plait.cli.calibrate import Calibrate
 from plait.cli.catalogue import List
 from plait.cli.compare import Compare
 from plait.cli.diagnose import Diagnose
@@ -29,6 +30,7 @@ VERBS: dict[str, type[Verb]] = {
     "compare": Compare,
     "diagnose": Diagnose,
     "doctor": Doctor,
+    "calibrate": Calibrate,
     "serve": Serve,
     "list": List,
 }
