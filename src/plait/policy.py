@@ -227,7 +227,8 @@ class Policy(nn.Module):
             setattr(self, name, torch.compile(getattr(self, name), *arguments, **options))
 
     def act(self, images: Mapping[str, Any], instruction: str, state: Any = None) -> "Action":
-        """One moment in, one named action out.
+        """One moment in, one named action out, within the limits of ``spec``. A policy with a memory remembers nothing
+        from call to call: that is what ``control.Controller`` is for.
 
         Args:
             images: camera -> uint8 ``[height, width, 3]``, RGB. A camera that is left out is treated as absent.
@@ -245,7 +246,7 @@ class Policy(nn.Module):
         was_training = self.training
         chunk = self.eval().predict(self.prepare(Observation(batched, batched_state, [instruction])))
         self.train(was_training)
-        return Action(chunk[0].cpu().numpy(), self.spec)
+        return Action(self.spec.clipped(chunk[0].cpu().numpy()), self.spec)
 
     def _chunk(self, tokens: Tokens) -> Float[Tensor, "b horizon a"]:
         return self.normalise_action.denormalise(self.head.act(tokens).float())

@@ -103,6 +103,11 @@ class Spec:
         ends = [re.split(r"[._ ]", name.lower())[-1] for name in self.state]
         return tuple(map(ends.index, "xyz")) if all(ends.count(axis) == 1 for axis in "xyz") else None
 
+    def clipped(self, actions: Any) -> Any:
+        """Actions ``[..., a]`` within ``action_low`` and ``action_high``, where these are known."""
+        low, high = (-np.inf if self.action_low is None else self.action_low), self.action_high
+        return np.clip(actions, low, np.inf if high is None else high).astype(np.float32)
+
     def resized(self, size: int) -> "Spec":
         """The same embodiment seen through square images of ``size`` pixels."""
         return replace(self, cameras={camera: (size, size) for camera in self.cameras})

@@ -1,7 +1,7 @@
 """From a dataset to a trained policy."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import torch
 
 import plait
 from plait.files import locked
+from plait.fusion import LateConfig
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.recipes import RECIPES
 from plait.train.policy import train
@@ -64,3 +65,15 @@ def test_a_finished_run_that_is_damaged_is_not_finished(tmp_path: Path, name: st
     (run / "checkpoints/00000002" / name).unlink()
     with pytest.raises(ValueError, match=r"00000002 is damaged .*; delete it to go on from the one before"):
         train(policy, config, dataset, run)
+
+
+@dataclass(frozen=True)
+class HomemadeConfig(LateConfig):
+    """Not a member of the union of fusions, so that no checkpoint with it could be loaded."""
+
+
+def test_a_part_that_plait_does_not_know_is_refused_before_the_training(tmp_path: Path) -> None:
+    recipe = RECIPES["tabletop-pick"]()
+    with pytest.raises(ValueError, match="fusion: no part 'homemade'"):
+        train(replace(recipe.policy, fusion=HomemadeConfig()), recipe.train, DATASET, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from plait import checkpoint
-from plait.config import to_dict
+from plait.config import from_dict, to_dict
 from plait.data.lerobot import Dataset
 from plait.data.loader import Loader
 from plait.data.world import World
@@ -52,6 +52,7 @@ def train(
         KeyboardInterrupt: interrupted, after a checkpoint was written.
         SystemExit: in a process that torchrun has started beside others, of which another one tells what is wrong.
     """
+    from_dict(PolicyConfig, to_dict(policy))  # a part that no checkpoint could be loaded with is refused now
     with joined(config.device) as world:
         check_shared(config, world)
         data, out = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset), Path(out)
