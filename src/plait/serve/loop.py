@@ -4,11 +4,12 @@ loop = ControlLoop(policy, envs.make("tabletop"), instruction="pick up the red b
 print(loop.run(ticks=300))
 """
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -18,17 +19,23 @@ import numpy as np
 from jaxtyping import Float
 
 from plait.config import refuse_small
+from plait.memory.history import History
 from plait.policy import Policy
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope, SafetyConfig
-from plait.serve.batching import Answer, Engine, Question, responsive
-from plait.serve.keys import Keys, accepted, agree, observed
+from plait.safety.modes import Mode
+from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, responsive
+from plait.serve.keys import Keys, accepted, agree, observed, taken
+from plait.types import Observation
+
+RECENT = 8  # predictions by which it is told how long the next one takes
+HELD_BACK = ("stale", "not finite")  # why an action does not leave, whatever the mode
 
 
 @runtime_checkable
 class Robot(Protocol):
-    """What a robot offers. It may also have ``reset()``, which is called before each run, and ``ended``, which is True
-    when there is nothing left to do.
+    """What a robot offers. It may also have ``reset()``, which is called before each run and begins an episode, and
+    ``ended``, which is True when there is nothing left to do.
 
     When ``observe`` or ``act`` does not return, ``act`` is called with a hold from another thread (``Simulated`` alone
     is left as it is).
@@ -76,12 +83,13 @@ class Report:
         ticks: actions that left.
         rate: the one that was asked for, per second.
         misses: actions that left more than one step too late.
-        starved: actions for which no chunk was ready, so that the robot held.
+        starved: actions for which no chunk was ready, so that the robot held although it was allowed to move.
         late_ms, infer_ms: percentiles (p50, p99, p99.9, max) of how much too late an action left, and of how long a
             prediction took.
         delay: the most steps that passed while a prediction was made.
         stalls: how often the robot's ``observe`` or ``act`` took so long that the watchdog commanded a hold.
-        modes: safety mode -> ticks in it.
+        modes: safety mode -> ticks in it. One in which the action was held back counts as ``hold``: it was starved, its
+            chunk was stale, or not finite.
     """
 
     ticks: int
@@ -96,21 +104,40 @@ class Report:
 
 
 @dataclass
+class _Asked:
+    """A question on its way."""
+
+    answer: Future[list[Answer | Exception]]
+    tick: int
+    seen: float  # when its observation was made
+    present: tuple[str, ...]  # the modalities that were used
+    dropped: bool  # the robot stood then or since: its chunk is not to be executed
+
+
+@dataclass
 class _Plan:
     """Chunks on the way: what is to be done at which step, and from which observation it came."""
 
+    memory: History | None = None
     chunk: Float[np.ndarray, "horizon a"] | None = None
     first: int = 0  # the step that the chunk begins with
     seen: float = -np.inf  # when its observation was made
+    asked: _Asked | None = None
+    last: float = -np.inf  # the step at which was asked last
     late: list[float] = field(default_factory=list)
     infer: list[float] = field(default_factory=list)
+    delays: list[int] = field(default_factory=list)  # of the same predictions, in steps
     modes: list[str] = field(default_factory=list)
     starved: int = 0
-    delay: int = 0
 
     def at(self, tick: int) -> Float[np.ndarray, " a"] | None:
         place = tick - self.first
         return self.chunk[place] if self.chunk is not None and 0 <= place < len(self.chunk) else None
+
+    def due(self, execute: int) -> float:
+        """The step at which to ask again: ``execute`` after the last time, and before what is planned ends."""
+        ends = np.inf if self.chunk is None else self.first + len(self.chunk)
+        return min(self.last + execute, ends - max(self.delays[-RECENT:], default=0))
 
     def take(self, chunk: Float[np.ndarray, "horizon a"], first: int, seen: float, now: int, blend: int) -> None:
         """A new chunk, of which the steps before ``now`` are over; its next ``blend`` ones begin as the old one."""
@@ -119,16 +146,30 @@ class _Plan:
             if now + i - first < len(chunk) and (old := self.at(now + i)) is not None:
                 weight = (i + 1) / (blend + 1)
                 chunk[now + i - first] = weight * chunk[now + i - first] + (1 - weight) * old
-        self.delay = max(self.delay, now - first)
         self.chunk, self.first, self.seen = chunk, first, seen
+
+    def drop(self) -> None:
+        """The robot stands: what was planned is not done later, nor what is being predicted."""
+        self.chunk = None
+        if self.asked:
+            self.asked.dropped = True
+
+    def leave(self, patience: float) -> None:
+        """Wait for what is being predicted, for so many seconds at most."""
+        if self.asked and not self.asked.answer.cancel():
+            wait([self.asked.answer], patience)
 
 
 class ControlLoop:
     """Observes, acts, and meanwhile predicts the next chunk in another thread.
 
-    A prediction begins every ``execute`` steps. It is about the moment of its observation: when it is there, the steps
-    that have passed meanwhile are left out, and the seam is blended. Until then the robot goes on with the chunk
-    before; where that ends first, it holds.
+    A prediction begins every ``execute`` steps; earlier where the chunk would end before the next one is there, but not
+    for a policy with memory, whose moments are equally far apart. It is about the moment of its observation: when it is
+    there, the steps that have passed meanwhile are left out, and the seam is blended. Until then the robot goes on with
+    the chunk before; where that ends first, it holds.
+
+    While it is in ``hold`` or ``stopped``, and when the watchdog has commanded a hold, the chunk is dropped, and so is
+    what is being predicted: the robot stands until there is an answer to a question that was asked later.
 
     Args:
         policy: on its device; it belongs to the loop from here on.
@@ -180,25 +221,32 @@ class ControlLoop:
         self.engine = Engine(policy, batch=1)
         self.engine.warm_up()
         self._known = accepted(policy.spec)
+        self._thread = ThreadPoolExecutor(1, "plait-inference")  # of all runs: one prediction at a time
+        self._interrupted = False  # the watchdog has commanded a hold since the last tick
 
     def run(self, ticks: int) -> Report:
         """An episode of at most so many steps, at the fixed rate; it ends early when the robot has ``ended``.
 
-        Memory and envelope begin anew, so that a stop ends too. Whatever ends the run, an error or Ctrl-C as well, the
-        last thing that the robot is told is to hold, unless it has ``ended``. It is told so too when ``observe`` or
-        ``act`` does not return for as many steps as the envelope's ``silent_after``.
+        The memory begins anew, and where the robot has ``reset``, the envelope too. Otherwise its mode stays, and only
+        ``loop.envelope.reset()`` ends a stop. Whatever ends the run, an error or Ctrl-C as well, the last thing that
+        the robot is told is to hold, unless it has ``ended``. It is told so too when ``observe`` or ``act`` does not
+        return for as many steps as the envelope's ``silent_after``. A prediction that hangs is not waited for.
 
         Raises:
             ValueError: the first observation does not fit the policy; the sentence says what differs.
+            RuntimeError: the robot is stopped, and has no ``reset``.
+            Hung: the first prediction takes longer than its chunk would last, and than 5 s.
         """
         refuse_small(ticks=(ticks, 1))
-        if reset := getattr(self.robot, "reset", None):
-            reset()
-        self.envelope.reset()
-        plan, keys = _Plan(), agree(self.robot.observe(), self.policy.spec, self._known)
+        self._begin()
+        plan = _Plan(self.policy.start(1))
+        keys = agree(self.robot.observe(), self.policy.spec, self._known)
         watchdog = Watchdog((self.envelope.config.silent_after + 1) / self.rate, self._stalled)
-        with ThreadPoolExecutor(1, "plait-inference") as thread, responsive(), self._held_at_last(), watchdog:
-            self._run(ticks, plan, keys, thread, watchdog)
+        try:
+            with responsive(), self._held_at_last(), watchdog:
+                self._run(ticks, plan, keys, watchdog)
+        finally:
+            plan.leave(1 / self.rate + max(plan.infer, default=0.0) / 1e3)
         return Report(
             ticks=len(plan.late),
             rate=self.rate,
@@ -206,10 +254,21 @@ class ControlLoop:
             starved=plan.starved,
             late_ms=percentiles(plan.late),
             infer_ms=percentiles(plan.infer),
-            delay=plan.delay,
+            delay=max(plan.delays, default=0),
             stalls=watchdog.stalls,
             modes=dict(Counter(plan.modes)),
         )
+
+    def _begin(self) -> None:
+        self._interrupted = False
+        if reset := getattr(self.robot, "reset", None):
+            reset()
+            self.envelope.reset()
+            return
+        if self.envelope.mode is Mode.STOPPED:
+            why = "; ".join(self.envelope.reasons)
+            raise RuntimeError(f"stopped ({why}): see to the robot; it moves again after loop.envelope.reset()")
+        self.envelope.resume()
 
     @contextmanager
     def _held_at_last(self) -> Iterator[None]:
@@ -223,36 +282,34 @@ class ControlLoop:
 
     def _stalled(self) -> None:
         if not isinstance(self.robot, Simulated):  # which stands still meanwhile, and takes no step from two threads
+            self._interrupted = True
             self.robot.act(self._still)
 
     def _hold(self) -> None:
         if not getattr(self.robot, "ended", False):
             self.robot.act(self.envelope.still())
 
-    def _run(self, ticks: int, plan: _Plan, keys: Keys, thread: ThreadPoolExecutor, watchdog: "Watchdog") -> None:
-        asked: tuple[Future[list[Answer | Exception]], int, float, bool] | None = None
-        memory, due = self.policy.start(1), time.monotonic()
+    def _run(self, ticks: int, plan: _Plan, keys: Keys, watchdog: "Watchdog") -> None:
+        due = time.monotonic()
         for tick in range(ticks):
-            seen = observed(self._told(), keys, self.policy.spec)
-            judged = self.envelope.judge(seen, now := time.monotonic())
-            if tick % self.execute == 0 and asked is None and judged.mode.asks:
-                question = Question(judged.observation, memory, tick == 0)
-                asked = thread.submit(self.engine, [question]), tick, now, judged.mode.stands
-            if asked and (tick == 0 or asked[0].done()):  # at first there is nothing to do meanwhile
-                answer = asked[0].result()[0]
-                if isinstance(answer, Exception):
-                    raise answer
-                memory = answer.memory
-                self.envelope.notice(answer.features)
-                plan.infer.append(answer.infer_ms)
-                if asked[3]:  # it stood, perhaps blind: what it would have done from there is not done later either
-                    plan.chunk = None
-                else:
-                    plan.take(answer.chunk, asked[1], asked[2], tick, self.blend)
-                asked, due = None, time.monotonic() if tick == 0 else due
+            message = self._told()
+            seen, now = observed(message, keys, self.policy.spec), time.monotonic()
+            judged = self.envelope.judge(seen, now, taken(message, now))
+            if judged.mode.stands or self._interrupted:
+                plan.drop()
+                self._interrupted = False
+            if plan.asked and plan.asked.answer.done():
+                self._receive(plan, plan.asked, tick)
+            if plan.asked is None and self.envelope.mode.asks and self._is_due(plan, tick):
+                self._ask(plan, judged.observation, tick, now)
+            if tick == 0 and plan.asked:  # there is nothing to do meanwhile
+                patience = max(CLOSE_S, self.policy.horizon / self.rate)
+                if wait([plan.asked.answer], patience).not_done:
+                    raise Hung(f"the policy has not answered for {patience:.1f} s; it is given up")
+                self._receive(plan, plan.asked, tick)
+                due = time.monotonic()
             action = self._allowed(plan, tick)
             plan.late.append(1e3 * (time.monotonic() - due))
-            plan.modes.append(str(self.envelope.mode))
             self._still = self.envelope.still()
             self.robot.act(action)
             watchdog.feed()
@@ -261,12 +318,38 @@ class ControlLoop:
             due = max(due + 1 / self.rate, time.monotonic() - 1 / self.rate)  # what is late is not made up in a rush
             time.sleep(max(0.0, due - time.monotonic()))
 
+    def _is_due(self, plan: _Plan, tick: int) -> bool:
+        if self.policy.memory is not None:
+            return tick % self.execute == 0
+        return tick >= plan.due(self.execute) or (plan.chunk is None and not self.envelope.mode.stands)
+
+    def _ask(self, plan: _Plan, observation: Observation, tick: int, seen: float) -> None:
+        answer = self._thread.submit(self.engine, [Question(observation, plan.memory, tick == 0)])
+        plan.asked, plan.last = _Asked(answer, tick, seen, self.envelope.present, self.envelope.mode.stands), tick
+
+    def _receive(self, plan: _Plan, asked: _Asked, tick: int) -> None:
+        plan.asked, answer = None, asked.answer.result()[0]
+        if isinstance(answer, Exception):
+            raise answer
+        plan.memory = answer.memory
+        plan.infer.append(answer.infer_ms)
+        plan.delays.append(max(tick - asked.tick, math.ceil(answer.infer_ms * self.rate / 1e3)))
+        if asked.present == self.envelope.present:  # by which they are scored
+            self.envelope.notice(answer.features)
+        if self.envelope.mode.stands:
+            plan.drop()
+        elif not asked.dropped:
+            plan.take(answer.chunk, asked.tick, asked.seen, tick, self.blend)
+
     def _allowed(self, plan: _Plan, tick: int) -> Float[np.ndarray, " a"]:
-        action, now = plan.at(tick), time.monotonic()
-        plan.starved += action is None
+        action, now, before = plan.at(tick), time.monotonic(), self.envelope.counts
+        plan.starved += action is None and not self.envelope.mode.stands
         age = np.inf if action is None else now - plan.seen
         wanted = np.zeros(len(self.policy.spec.actions), np.float32) if action is None else action
-        return self.envelope.limit(wanted, now, age)
+        allowed = self.envelope.limit(wanted, now, age)
+        held = any(self.envelope.counts.get(why) != before.get(why) for why in HELD_BACK)
+        plan.modes.append(str(Mode.HOLD if held else self.envelope.mode))
+        return allowed
 
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()

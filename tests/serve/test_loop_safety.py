@@ -1,0 +1,228 @@
+"""What the control loop does not do: go on with an old plan, look at old pictures, starve unseen, hang. By a clock that
+only sleep moves."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from messages import message
+from plait.memory import RecurrentConfig
+from plait.safety.calibration import Calibration, Score, pattern
+from plait.safety.envelope import Envelope, SafetyConfig
+from plait.safety.modes import Mode
+from plait.serve import loop as module
+from plait.serve.batching import Answer, Hung, Question
+from plait.serve.loop import ControlLoop, Watchdog
+from policies import SPEC, small_policy
+
+RATE = 20.0
+WIDE = replace(SPEC, action_low=(-99.0,) * 7, action_high=(99.0,) * 7)
+HORIZON = 16
+
+
+class Clock:
+    """Seconds that pass in ``sleep`` alone."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Later(Future[Any]):
+    """A prediction that is there after some seconds of the clock."""
+
+    def __init__(self, clock: Clock, seconds: float, value: Any) -> None:
+        super().__init__()
+        self.clock, self.ready = clock, clock.now + seconds
+        self.set_result(value)
+
+    def done(self) -> bool:
+        return self.clock.now >= self.ready - 1e-9
+
+
+class Unwatched(Watchdog):
+    """Whose thread would go by real time."""
+
+    def __enter__(self) -> None:
+        pass
+
+
+class Robot:
+    """Its state is the number of its actions. ``change`` is what is different in its observation of a step."""
+
+    def __init__(self, change: Callable[[int], dict[str, Any]] = lambda step: {}) -> None:
+        self.done: list[np.ndarray] = []
+        self.change = change
+
+    def observe(self) -> dict[str, Any]:
+        step = len(self.done)
+        return {**message(step), "observation/state": np.full(8, step, np.float32), **self.change(step)}
+
+    def act(self, action: np.ndarray) -> None:
+        self.done.append(action)
+
+    @property
+    def planned(self) -> list[int | None]:
+        """Of each action, but for the last hold, the step whose observation it came from; None: it stood still."""
+        return [int(action[0]) - 1 if action[0] else None for action in self.done[:-1]]
+
+
+@pytest.fixture
+def driven(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ControlLoop]:
+    """A loop whose predictions, after the first, take ``steps`` steps; an action is 1 + step seen + place / 100."""
+
+    def made(robot: Robot, steps: float, horizon: int = HORIZON, **settings: Any) -> ControlLoop:
+        config = {name: settings.pop(name) for name in ("memory", "execute") if name in settings}
+        policy = small_policy(spec=WIDE, action_horizon=horizon, **config)
+        calibration = Calibration(droppable=True)
+        loop = ControlLoop(policy, robot, rate=RATE, blend=0, **{"calibration": calibration, **settings})
+        clock = Clock()
+
+        def submit(engine: Callable[[list[Question]], Any], questions: list[Question]) -> Later:
+            seconds = 0.0 if questions[0].reset else steps / RATE
+            return Later(clock, seconds, [replace(each, infer_ms=1e3 * seconds) for each in engine(questions)])
+
+        def engine(questions: list[Question]) -> list[Answer]:
+            (question,) = questions
+            step = len(robot.done)
+            chunk = 1 + step + np.tile(np.arange(horizon, dtype=np.float32)[:, None] / 100, (1, 7))
+            there = question.observation.present["images.wrist"][0]
+            return [Answer(chunk, np.full(4, 0.0 if there else 9.0, np.float32), None, 0.0)]
+
+        loop.engine, loop._thread = engine, SimpleNamespace(submit=submit)  # type: ignore[assignment]
+        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "Watchdog", Unwatched)
+        return loop
+
+    return made
+
+
+def black(*cameras: str) -> dict[str, Any]:
+    return {name: np.zeros((32, 32, 3), np.uint8) for name in cameras}
+
+
+BOTH = black("observation/image", "observation/wrist_image")
+
+
+@pytest.mark.parametrize(("execute", "steps"), [(8, 1.0), (8, 4.4), (4, 4.4), (4, 5.6), (16, 4.4)])
+def test_after_a_hold_nothing_is_done_that_was_planned_before(driven: Any, execute: int, steps: float) -> None:
+    robot = Robot(lambda step: BOTH if step == 2 else {})
+    loop = driven(robot, steps, execute=execute)
+    report, planned = loop.run(ticks=30), robot.planned
+    assert planned[:2] == [0, 0] and planned[2:11] == [None] * 9
+    later = [step for step in planned[11:] if step is not None]
+    assert later and min(later) >= 11, "asked when it may move again"
+    assert planned[11:].index(later[0]) <= 2 * np.ceil(steps), (
+        "at most the answer to a question of the hold comes first"
+    )
+    assert report.starved == planned[11:].count(None)
+
+
+def test_an_answer_that_was_on_its_way_when_it_held_is_not_used(driven: Any) -> None:
+    soon = SafetyConfig(trust_after=1, recover_after=1, stale_after=HORIZON)
+    envelope = Envelope(replace(WIDE, rate=RATE), soon, Calibration(droppable=True))
+    robot = Robot(lambda step: BOTH if step == 5 else {})
+    driven(robot, 2.4, execute=4, envelope=envelope).run(ticks=12)
+    assert robot.planned == [0] * 5 + [None] * 5 + [7, 7], "asked at step 4, it comes at step 7"
+
+
+def test_with_a_memory_moments_stay_equally_far_apart_after_a_hold(driven: Any) -> None:
+    robot = Robot(lambda step: BOTH if step == 2 else {})
+    driven(robot, 1.0, execute=4, memory=RecurrentConfig(steps=3)).run(ticks=24)
+    assert {step for step in robot.planned if step is not None} == {0, 12, 16, 20}
+
+
+def test_what_the_robot_says_is_old_is_late(driven: Any) -> None:
+    ages = {"images.front": 60_000.0, "images.wrist": 60_000.0, "state": 60_000.0}
+    robot = Robot(lambda step: {"age_ms": ages if step >= 4 else {}})
+    report = driven(robot, 1.0).run(ticks=8)
+    assert report.modes == {"nominal": 4, "hold": 4} and robot.planned[4:] == [None] * 4
+
+
+def test_features_are_scored_by_what_was_present_when_they_were_asked_for(driven: Any) -> None:
+    full, blind = SPEC.modalities, tuple(name for name in SPEC.modalities if name != "images.wrist")
+    scores = {
+        pattern(names): Score(np.full(4, mean, np.float32), np.eye(4, dtype=np.float32), 1.0)
+        for names, mean in ((full, 0.0), (blind, 9.0))
+    }
+    robot = Robot(lambda step: black("observation/wrist_image") if step >= 5 else {})
+    loop = driven(robot, 2.4, execute=4, calibration=Calibration(scores=scores, droppable=True))
+    reasons: list[str] = []
+    notice = loop.envelope.notice
+    loop.envelope.notice = lambda *told: (notice(*told), reasons.extend(loop.envelope.reasons))
+    loop.run(ticks=14)
+    assert "images.wrist: black" in reasons and not [each for each in reasons if "distribution" in each]
+
+
+def test_the_next_chunk_is_there_when_this_one_ends(driven: Any) -> None:
+    robot = Robot()
+    report = driven(robot, 1.4, horizon=8, execute=8).run(ticks=40)
+    assert report.starved <= 2 and report.delay == 2, "but for the first, whose length is not known before"
+    robot = Robot()
+    report = driven(robot, 4.4, horizon=8, execute=4).run(ticks=40)
+    assert report.starved <= 16, "8 - 5 of 5 steps are covered at best"
+    assert report.modes == {"nominal": 40 - report.starved, "hold": report.starved}
+
+
+def test_a_prediction_that_hangs_does_not_keep_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    robot, let_go = Robot(), threading.Event()
+    loop = ControlLoop(small_policy(spec=WIDE), robot, rate=50, blend=0)
+
+    def engine(questions: list[Question]) -> list[Answer]:
+        if len(robot.done):
+            let_go.wait(10)
+        return [Answer(np.ones((8, 7), np.float32), np.zeros(4, np.float32), None, 0.0)]
+
+    loop.engine = engine  # type: ignore[assignment]
+    try:
+        start = time.monotonic()
+        report = loop.run(ticks=15)
+        assert time.monotonic() - start < 3 and report.starved == 7 and not robot.done[-1][:6].any()
+        monkeypatch.setattr(module, "CLOSE_S", 0.1)
+        with pytest.raises(Hung, match=r"the policy has not answered for 0\.2 s"):
+            loop.run(ticks=15)
+        assert time.monotonic() - start < 6 and not robot.done[-1][:6].any()
+    finally:
+        let_go.set()
+
+
+def test_after_a_stall_the_robot_stands_until_there_is_a_new_plan(driven: Any) -> None:
+    robot = Robot()
+    loop = driven(robot, 1.0)
+    observe = robot.observe
+
+    def stalling() -> dict[str, Any]:
+        if len(robot.done) == 3:
+            loop._stalled()  # as the watchdog's thread does meanwhile; it is one action
+        return observe()
+
+    robot.observe = stalling  # type: ignore[method-assign]
+    loop.run(ticks=8)
+    assert robot.planned == [0, 0, 0, None, None, 4, 4, 4, 4]
+
+
+def test_a_stop_stays_until_the_reset_where_the_robot_has_none(driven: Any) -> None:
+    robot = Robot(lambda step: BOTH if 2 <= step < 62 else {})
+    loop = driven(robot, 1.0)
+    assert loop.run(ticks=60).modes == {"nominal": 2, "hold": 49, "stopped": 9}
+    with pytest.raises(RuntimeError, match=r"stopped \(.*no camera is left.*loop\.envelope\.reset\(\)"):
+        loop.run(ticks=20)
+    assert len(robot.done) == 61 and loop.envelope.mode is Mode.STOPPED
+    loop.envelope.reset()
+    assert loop.run(ticks=1).modes == {"hold": 1}, "it is still dark"
+    assert loop.run(ticks=5).modes == {"hold": 5}, "it is not trusted at once for having been away"
+
+    robot.reset = robot.done.clear  # type: ignore[attr-defined]
+    assert loop.run(ticks=60).modes["stopped"] == 9
+    assert loop.run(ticks=2).modes == {"nominal": 2}, "an episode begins"
