@@ -42,14 +42,23 @@ def numbers(before: tuple[float, float], after: tuple[float, float], gap: float 
     return {"label": "object", "probes": probes, "after": pairs}
 
 
+def test_words_that_are_mixed_in_without_having_been_learned_are_no_good_news() -> None:
+    for place, tone in ((0.9, "good"), (-0.1, "bad")):
+        found = numbers((20, 30), (85, 95), 2.8)
+        for name, probe in found["probes"].items():
+            probe |= {"place_r2": place} if name.endswith("after") else {}
+        text, judged = judge(found)
+        assert judged == tone and f"They tell {max(0, round(100 * place))} % of where it is" in text
+
+
 @pytest.mark.parametrize(
     ("found", "said", "tone"),
     [
-        (numbers((20, 30), (85, 95), 2.8), "Words reach the pictures", "good"),
-        (numbers((20, 30), (85, 95), 2.8), "lie apart: their centres are 2.8 times", "good"),
+        (numbers((20, 30), (85, 95), 2.8), "Words reach the pictures", "plain"),
+        (numbers((20, 30), (85, 95), 2.8), "lie apart: their centres are 2.8 times", "plain"),
         (numbers((20, 30), (28, 40), 0.4), "Words do not reach the pictures", "bad"),
         (numbers((20, 30), (28, 40), 0.4), "overlap", "bad"),
-        (numbers((20, 30), (0, 0), None), "its fused tokens tell which object is named in 100 %", "good"),
+        (numbers((20, 30), (0, 0), None), "its fused tokens tell which object is named in 100 %", "plain"),
     ],
 )
 def test_the_verdict_is_that_of_the_numbers(found, said, tone) -> None:

@@ -69,11 +69,18 @@ def by_object(named: int, first: int, kept: int, n: int = 50, acted: int = 50) -
         (by_object(24, 8, 10), 0.4, "It listens in part: with another object named, it acts on that", "plain"),
         (by_object(1, 1, 0, acted=2), 0.9, "Its first actions follow the words (0.90 (0.89 to 0.91) of", "bad"),
         (by_object(9, 8, 9, acted=20), 0.15, "Whether it listens is not clear: with another object named,", "plain"),
+        (by_object(3, 0, 0, n=4, acted=4), 0.9, "Whether it listens is not clear: with another object", "plain"),
+        (by_object(10, 11, 3, acted=20), 0.02, "It ignores the words: with another object named, its first", "bad"),
     ],
 )  # fmt: skip
 def test_what_it_acts_on_decides(exchanged, change, verdict, tone):
     text, found = judge({"normal": {}, "exchanged": exchanged}, {"exchanged": response(change)})
     assert text.startswith(verdict) and found == tone
+
+
+def test_where_all_scenes_have_the_same_words_there_is_nothing_to_listen_to():
+    text, found = judge({"normal": {}, "exchanged": by_object(1, 1, 1)}, {})
+    assert (text, found) == ("There is nothing to listen to: all scenes have the same words.", "plain")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,14 @@ def test_an_interruption_leaves_what_is_answered_and_the_same_call_goes_on(shuff
     assert "numbers of one" in page and "numbers of three" in page and "Not finished" not in page
 
 
+def test_another_dataset_and_a_part_that_is_gone_cost_no_other_answer(shuffled, asked, tmp_path):
+    names, _ = asked
+    call(shuffled, tmp_path, ["one", "two"])
+    (tmp_path / "parts/two.html").unlink()
+    call(replace(shuffled, dataset=tmp_path), tmp_path, ["one", "two"])
+    assert names == ["one", "two", "two"]
+
+
 @pytest.mark.parametrize("other", [{"seed": 1}, {"contrast": 5}])
 def test_other_settings_begin_a_new_report(shuffled, asked, tmp_path, other):
     call(shuffled, tmp_path, ["one"])

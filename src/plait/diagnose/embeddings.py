@@ -143,7 +143,9 @@ def _places(truth: Truth) -> tuple[Float[Tensor, "n 2"], Tensor]:
 
 
 def judge(numbers: Numbers) -> tuple[str, Tone]:
-    """Good where what pictures tell of the thing named grows in the fusion: there the words have reached them."""
+    """Good where what pictures tell of the thing named grows in the fusion, and they tell where it is: any fusion, even
+    an untrained one, mixes words into the tokens of pictures, but only one that has learned finds their object there.
+    """
     probes, label = numbers["probes"], numbers["label"]
     before = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("before")}
     after = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("after")}
@@ -155,13 +157,17 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
         f"Words {'reach' if reached else 'do not reach'} the pictures: after the fusion, {where} tell which {label} is "
         f"named in {told['correct']:.0f} % of the scenes; before it, pictures tell it in {blind['correct']:.0f} %."
     )
+    if (place := told.get("place_r2")) is not None:
+        text += f" They tell {100 * max(0.0, place):.0f} % of where it is; 0 % is what an untrained policy tells."
     ratios = [pair["gap_to_variance_ratio"] for pair in numbers["after"].values()]
     if ratios:
         apart = "lie apart" if min(ratios) > 1 else "overlap"
         text += (
             f" Pictures and words {apart}: their centres are {min(ratios):.1f} times their own spread from each other."
         )
-    return text, "good" if reached else "bad"
+    if place is None:
+        return text, "plain" if reached else "bad"
+    return text, "good" if reached and place > 0 else "bad"
 
 
 def _shown_probes(numbers: Numbers) -> list[str]:

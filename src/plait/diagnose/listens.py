@@ -95,6 +95,8 @@ def heeded(subject: Subject, trials: list[str]) -> dict[str, Response]:
 def judge(numbers: dict[str, Any], heard: dict[str, Response]) -> Judged:
     """The verdict: by what it acts on where the environment tells that, else by its success."""
     name = "exchanged" if "exchanged" in numbers else "swapped"
+    if name not in heard:
+        return "There is nothing to listen to: all scenes have the same words.", "plain"
     change = heard.get(name, Response(0.0, 0.0, 1.0))
     if "pc_kept" in numbers[name]:
         return _by_object(numbers[name], change)
@@ -106,7 +108,7 @@ def _by_object(total: dict[str, Any], change: Response) -> Judged:
     named, first = count(total, "pc_named"), count(total, "pc_first_named")
     if total["pc_named_ci95"][0] > MOSTLY:
         return f"It listens: {other} acts on that one in {named} scenes.", "good"
-    if kept or (change.high < IGNORED and total["n_kept"]):
+    if kept:
         same = f"{round(total['pc_kept'] / 100 * total['n_kept'])} of {total['n_kept']}"
         return f"It ignores the words: {other} still acts on the same one in {same} scenes.", "bad"
     if change.high < IGNORED:
@@ -114,7 +116,7 @@ def _by_object(total: dict[str, Any], change: Response) -> Judged:
         return f"It ignores the words: {stay}.", "bad"
     if total["pc_named_ci95"][0] > total["pc_first_named_ci95"][1]:
         return f"It listens in part: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
-    if change.low > IGNORED:
+    if change.low > IGNORED and total["pc_named_ci95"][1] < MOSTLY:
         follows = f"Its first actions follow the words ({_than(change)})"
         return f"{follows}, but {other} acts on that one in only {named} scenes.", "bad"
     unclear = "Whether it listens is not clear"

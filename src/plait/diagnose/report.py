@@ -81,13 +81,15 @@ def settings_of(subject: Subject) -> dict[str, Any]:
 
 
 def answered(folder: Path, settings: dict[str, Any]) -> Answers:
-    """What an earlier call with the same settings has found."""
+    """What an earlier call with the same settings has found; with another dataset, what does not depend on it."""
     path = folder / NUMBERS
-    found = read_json(path) if path.exists() else {}
-    if found.get("settings") != settings:
+    found = read_json(path) if path.exists() else {"settings": {}, "answers": {}}
+    changed = {name for name, value in settings.items() if found["settings"].get(name) != value}
+    if changed - {"dataset"}:
         return {}
     read = lambda name: (_parts(folder, name).read_text("utf-8"),)  # noqa: E731
-    return {name: Answer(**answer, parts=read(name)) for name, answer in found["answers"].items()}
+    kept = [name for name in found["answers"] if _parts(folder, name).exists() and not (name == "data" and changed)]
+    return {name: Answer(**found["answers"][name], parts=read(name)) for name in kept}
 
 
 def document(settings: dict[str, Any], answers: Answers, missing: Sequence[str] = (), more: Sequence[str] = ()) -> str:
