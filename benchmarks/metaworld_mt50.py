@@ -58,8 +58,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "sentences exchanged between tasks": {"instructions": "exchanged"},
     "black pictures": {"alter": (Blanked(camera_modality(CAMERA)),)},
 }
+MISSING = {"fast": "shadows, reflections and smooth edges", "smooth": "shadows and reflections"}
 LIMITS = (
-    "Pictures are drawn without shadows, reflections and smooth edges. The demonstrations are recorded anew with the "
+    "Pictures are drawn without {missing}. The demonstrations are recorded anew with the "
     "same scripted experts, 50 for each task as published, but with an arm that is pushed off its way now and then "
     "(`--pushes 1`), and without those in which the expert is stuck for a while (`--longest 200`); the published "
     "models were trained on other recordings. Of the camera's picture the policy sees the part in which the tasks take "
@@ -96,7 +97,7 @@ class Options:
     """Likewise."""
     image_size: int | None = None
     """Likewise."""
-    quality: str = "fast"
+    quality: Literal["fast", "smooth"] = "fast"
     """Of the pictures: fast, or smooth for smooth edges."""
     execute: int | None = None
     """Control steps between two predictions; as trained when left out."""
@@ -271,7 +272,7 @@ def report(options: Options) -> None:
         _by_phase(phases),
         _latencies(phases),
     )
-    text = "\n\n".join([*filter(None, parts), LIMITS])
+    text = "\n\n".join([*filter(None, parts), LIMITS.format(missing=MISSING[options.quality])])
     print(text)
     protocol = next(iter(each.values()))["cells"]["as trained"]["protocol"]
     data = {"phases": {name: _without_episodes(found) for name, found in phases.items()}, "protocol": protocol}

@@ -14,6 +14,8 @@ from plait.safety.bounds import LARGEST, TOLERANCE, Bounds, LimitsConfig, Seen, 
 from plait.spec import Spec
 
 Rows = NDArray[np.float64]  # [h, entries]: steps of a chunk
+HELD_BACK = {"stale": "stale, {age:.1f} s old", "not finite": "the actions are not finite"}
+"""Why an action does not leave, whatever the mode: key of ``Limits.counts`` -> what is told."""
 
 
 class Limits(Bounds):

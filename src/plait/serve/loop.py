@@ -23,13 +23,13 @@ from plait.memory.history import History
 from plait.policy import Policy
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope, SafetyConfig
+from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
 from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, responsive
 from plait.serve.keys import Keys, accepted, agree, observed, taken
 from plait.types import Observation
 
 RECENT = 8  # predictions by which it is told how long the next one takes
-HELD_BACK = ("stale", "not finite")  # why an action does not leave, whatever the mode
 
 
 @runtime_checkable

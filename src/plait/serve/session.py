@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from plait.control import refuse_infinite
 from plait.policy import Policy
 from plait.safety.envelope import Envelope
+from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
 from plait.serve.batching import Batcher, Question
 from plait.serve.codec import Limits, Malformed, pack, unpack
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from plait.serve.server import ServeConfig
 
 ERROR = 1011  # the close code of a session that ends with a sentence
-HELD = {"stale": "stale, {age:.1f} s old", "not finite": "the actions are not finite"}  # why one chunk does not leave
 
 
 @dataclass
@@ -218,7 +218,7 @@ class Session:
             return chunk, self.safety
         changed = Counter(after) - Counter(before)
         self.served.metrics.limited.update(changed)
-        why = [HELD[name].format(age=age) for name in HELD if name in changed]
+        why = [told.format(age=age) for name, told in HELD_BACK.items() if name in changed]
         return chunk, {"mode": str(Mode.HOLD), "reasons": why + self.safety["reasons"]} if why else self.safety
 
     def _measure(self, arrived: Arrived) -> None:
