@@ -64,6 +64,7 @@ def main(options: Options) -> None:
         rates = {name: batch_size / seconds for name, seconds in _in_turns(ways, options, device).items()}
         base = rates["ACT, as it comes"]
         rows += [(batch_size, name, f"{rate:,.0f}", f"{rate / base:.2f}") for name, rate in rates.items()]
+        print(*rows[-len(rates) :], sep="\n", flush=True)  # large batches take minutes
         found[f"training, batch {batch_size}"] = rates
     speed = table(("samples per update", "training", "samples/s", "times ACT, as it comes"), rows)
     latencies = {name: sorted(timed(call, device)) for name, call in prediction_ways(size, device).items()}

@@ -14,7 +14,8 @@ class Replay:
 
     Args:
         function: of one argument, a registered pytree of tensors on one GPU with the same shapes at every call.
-            Whatever else it reads or changes must keep its memory, and it may not wait for the GPU.
+            Whatever else it reads or changes must keep its memory, and it may not wait for the GPU. What
+            it returns is copied tensor by tensor.
     """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -36,7 +37,7 @@ class Replay:
                 )
             mine.copy_(new, non_blocking=True)
         self.graph.replay()
-        return pytree.tree_map(torch.clone, self._result)  # the next replay overwrites it
+        return pytree.tree_map_only(torch.Tensor, torch.clone, self._result)  # the next replay overwrites it
 
     def _beside(self, argument: Any) -> Any:
         """On a side stream, as a recording demands of what was run before it."""
