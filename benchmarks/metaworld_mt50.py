@@ -3,8 +3,8 @@
     python benchmarks/metaworld_mt50.py --out runs/mt50 --hardware "one H100"
 
 Every phase takes less than ten minutes, continues what an earlier call has begun, and can be called by itself
-(``--phases train``). Choices are made with ``--scenes 1`` and 3; the reported scenes are those of 4, which no choice has
-seen. Every training has scenes of its own.
+(``--phases train``). Choices are made with ``--scenes 1`` and 3; the reported scenes are those of 4, which no choice
+has seen. Every training has scenes of its own.
 """
 
 import json
@@ -63,9 +63,9 @@ LIMITS = (
     "Pictures are drawn without {missing}. The demonstrations are recorded anew with the "
     "same scripted experts, 50 for each task as published, but with an arm that is pushed off its way now and then "
     "(`--pushes 1`), and a scene in which the expert is stuck for a while is recorded again (`--tries 5 --longest "
-    "200`); the published models were trained on other recordings. Of the camera's picture the policy sees the part in which the tasks take "
-    "place (0.7 of its width and height, the same for all tasks). Push and push-back share one sentence, so that only "
-    "the picture tells them apart."
+    "200`); the published models were trained on other recordings. Of the camera's picture the policy sees the part in "
+    "which the tasks take place (0.7 of its width and height, the same for all tasks). Push and push-back share one "
+    "sentence, so that only the picture tells them apart."
 )
 Phase = Literal["record", "train", "evaluate", "controls", "latency", "report"]
 ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "controls", "latency", "report")
