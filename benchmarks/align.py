@@ -20,7 +20,7 @@ from variants import Options, Study, Trial, Variant, run
 from plait.alignment.aligner import AlignConfig
 from plait.alignment.pairs import scenes
 from plait.encoders.vision import PatchConfig, TimmConfig, Vision
-from plait.files import write_whole
+from plait.files import json_text, write_whole
 from plait.recipes import RECIPES
 from plait.train import aligned
 from plait.train.align import TRAIN, align, divided
@@ -81,7 +81,7 @@ def encoders(vision: Vision, env_args: dict[str, Any], options: Aligning, folder
         tested = min(TESTED, len(kept))
         unseen = scenes("tabletop", {**env_args, "combinations": "unseen"}, tested, config.image_size)
         found = {"held out": measure(model, kept.some(np.arange(tested))), "unseen pairs": measure(model, unseen)}
-        write_whole(done, json.dumps(found, indent=1) + "\n")
+        write_whole(done, json_text(found))
     return json.loads(done.read_text())
 
 

@@ -1,11 +1,12 @@
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from plait.files import is_locked, locked, room, write_whole
+from plait.files import is_locked, json_text, locked, room, write_whole
 
 HOLD = "import sys, time; from pathlib import Path; from plait.files import locked\n"
 HOLD += "with locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
@@ -64,3 +65,9 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     process.communicate(timeout=10)
     with locked(tmp_path):
         pass
+
+
+def test_numbers_that_json_does_not_know_become_null() -> None:
+    text = json_text({"ratio": float("inf"), "rows": [(1, float("nan")), "∞"], 3: -2.5})
+    assert "Infinity" not in text and "NaN" not in text
+    assert json.loads(text) == {"ratio": None, "rows": [[1, None], "∞"], "3": -2.5}

@@ -3,6 +3,7 @@
 Everything is batched. ``True`` in a mask means *valid*, everywhere. Modalities are named as in ``plait.spec``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,6 +28,9 @@ class Shape:
     modalities: tuple[str, ...] = ()
 
 
+Mask = Bool[Tensor, "b _"] | Int[Tensor, "b _"]  # True, or 1: valid
+
+
 @dataclass(frozen=True)
 class Tokens:
     """A group of tokens. Where ``mask`` is False, nothing may depend on ``data``, not even on a NaN."""
@@ -40,6 +44,11 @@ class Tokens:
         """Tokens that all count."""
         return cls(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device), grid)
 
+    @classmethod
+    def of(cls, data: Float[Tensor, "b n d"], mask: Mask | None, grid: tuple[int, int] | None = None) -> "Tokens":
+        """Tokens whose mask may be left out, or be of whole numbers, see ``flags``."""
+        return cls.valid(data, grid) if mask is None else cls(data, flags(mask), grid)
+
     def cleaned(self) -> Float[Tensor, "b n d"]:
         """The data with masked positions set to zero (``where``, not a product: 0 * NaN is NaN)."""
         return torch.where(self.mask[..., None], self.data, 0.0)
@@ -48,6 +57,17 @@ class Tokens:
         """The cleaned data of image tokens as a feature map."""
         assert self.grid is not None, "only tokens with a grid tile an image"
         return rearrange(self.cleaned(), "b (rows columns) d -> b d rows columns", rows=self.grid[0])
+
+
+def flags(mask: Tensor) -> Bool[Tensor, "b n"]:
+    """A mask of True and False, also of one of 1 and 0, as Hugging Face's ``attention_mask`` is.
+
+    Raises:
+        ValueError: a mask of fractions, such as are added to scores: in those, 0 means valid.
+    """
+    if mask.is_floating_point():
+        raise ValueError(f"mask of {mask.dtype}: it must be True or 1 where a token is valid, else False or 0")
+    return mask.bool()
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,13 @@ class Inputs:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Inputs":
         move = lambda value: _map_tensors(value, lambda t: t.to(device, non_blocking=non_blocking))  # noqa: E731
         return Inputs(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
+
+    def split(self, most: int) -> Iterator["Inputs"]:
+        """At most so many rows at a time; of single moments only."""
+        assert self.window is None, "a window is not a row"
+        for start in range(0, len(self.state), most):
+            cut = lambda value: _map_tensors(value, lambda t: t[start : start + most])  # noqa: B023, E731
+            yield Inputs(**{f.name: cut(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True)

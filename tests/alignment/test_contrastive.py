@@ -1,4 +1,4 @@
-from math import log
+from math import exp, log
 from pathlib import Path
 
 import pytest
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize
 
 from plait.alignment.contrastive import OBJECTIVES, ContrastiveMultiModal, InfoNCE, LogitScale, ObjectiveName, Sigmoid
+from plait.alignment.right import Right
 
 DOCUMENT = Path(__file__).parents[2] / "docs/alignment.md"
 
@@ -96,6 +97,53 @@ def test_sigmoid_is_what_the_paper_says() -> None:
     terms = [logsigmoid((1.0 if i == j else -1.0) * (10 * vision[i] @ text[j] - 3)) for i in range(5) for j in range(5)]
     torch.testing.assert_close(objective(vision, text), -torch.stack(terms).sum() / 5)
     assert Sigmoid()(torch.eye(2), torch.eye(2)).item() == pytest.approx(log(2), abs=1e-4)  # 10 * 1 - 10 = 0
+
+
+TWO_TRUE = Right(torch.tensor([0, 1, 2]), torch.tensor([[0, 1], [1, -1], [2, -1]]))  # both texts 0 and 1 are true of 0
+
+
+def test_two_true_texts_of_one_picture_by_hand() -> None:
+    """Unit embeddings and scale 1: a logit is 1 on the diagonal and 0 elsewhere; one row and one column have two right
+    answers, of which one has the logit 1 and the other 0.
+    """
+    unit, whole = torch.eye(3), log(torch.e + 2)
+    rows = [whole - 1 / 2, whole - 1, whole - 1]
+    columns = [whole - 1, whole - 1 / 2, whole - 1]  # text 1 is true of pictures 0 and 1
+    assert InfoNCE(1.0)(unit, unit, right=TWO_TRUE).item() == pytest.approx((sum(rows) + sum(columns)) / 6)
+    yes, no = log(1 + exp(-1)), log(2)  # of a right pair with logit 1; of any combination with logit 0
+    assert Sigmoid(1.0, bias=0.0)(unit, unit, right=TWO_TRUE).item() == pytest.approx((3 * yes + 6 * no) / 3)
+    assert Sigmoid(1.0, bias=-2.0)(unit, unit, right=TWO_TRUE).item() == pytest.approx(
+        (3 * log(1 + exp(1)) + log(1 + exp(2)) + 5 * log(1 + exp(-2))) / 3
+    )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_true_text_is_drawn_near_and_not_pushed_away(objective: ObjectiveName) -> None:
+    """All other answers being as they are: which way does text 1, true of picture 0 too, go from where it is?"""
+    vision = torch.eye(4)[:3]
+    text = normalize(torch.tensor([[1, 0, 0, 0], [0.5, 1, 0, 0], [0, 0, 1, 0.0]]), dim=1)
+
+    def pull(right: Right | None) -> float:
+        moved = text.clone().requires_grad_()
+        OBJECTIVES[objective](0.5)(vision, moved, right=right).backward()
+        assert moved.grad is not None
+        return -moved.grad[1, 0].item()
+
+    assert pull(None) < 0 < pull(TWO_TRUE)
+
+
+def test_what_is_true_of_two_pictures_is_not_wanted_both_near_and_far() -> None:
+    objective, same = Sigmoid(temperature=0.05, bias=-10.0), torch.eye(2)[[0, 0]]  # logits of 20 - 10
+    equal = Right.grouped(["a cube", "a cube"], 2)
+    assert objective(same, same, right=equal).item() == pytest.approx(2 * log(1 + exp(-10)), rel=1e-3)
+    assert objective(same, same).item() == pytest.approx(10 + 2 * log(1 + exp(-10)), rel=1e-3)
+
+
+def test_where_only_texts_are_equal_info_nce_is_the_plain_loss() -> None:
+    vision, text = normalize(torch.randn(4, 3), dim=1), normalize(torch.randn(4, 3), dim=1)[[0, 1, 0, 0]]
+    objective = InfoNCE(0.2)
+    mine = objective(vision, text, right=Right.grouped([0, 1, 0, 0], 4))
+    torch.testing.assert_close(mine, objective(vision, text))
 
 
 def test_embeddings_are_of_unit_length_and_of_the_width_that_was_said() -> None:

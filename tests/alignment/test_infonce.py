@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plait.alignment.infonce import info_nce
+from plait.alignment.right import Right
 from plait.diagnose.cost import peak_bytes
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -20,8 +21,25 @@ def plain(vision: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
 
 
-def tiled(tile: int) -> Loss:
-    return lambda vision, text, scale: info_nce(vision, text, scale, tile=tile)
+def shared(right: Right) -> Loss:
+    """The plain loss with targets that are shared evenly among the right answers."""
+    target = right.tile().double()
+
+    def loss(vision: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        ways = (scale * vision @ text.T, target), (scale * text @ vision.T, target.T)
+        return sum(cross_entropy(s, (t / t.sum(1, keepdim=True)).to(s.dtype)) for s, t in ways) / 2  # pyright: ignore
+
+    return loss
+
+
+def tiled(tile: int, right: Right | None = None) -> Loss:
+    return lambda vision, text, scale: info_nce(vision, text, scale, right=right, tile=tile)
+
+
+def several(n: int) -> Right:
+    """Every third text is the same, and of each picture the next two texts are true as well."""
+    numbers = torch.where(torch.arange(n) % 3 == 0, n, torch.arange(n))
+    return Right(numbers, torch.stack([numbers.roll(-shift) for shift in range(3)], dim=1))
 
 
 def pairs(n: int, width: int, dtype: torch.dtype = torch.float64, scale: float = 14.0) -> tuple[Tensor, ...]:
@@ -49,8 +67,18 @@ def test_it_is_the_plain_loss_with_its_gradients(n: int, tile: int, dtype: torch
         torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
 
 
-def test_gradients_are_the_slopes() -> None:
-    assert torch.autograd.gradcheck(tiled(2), pairs(5, 3))
+@pytest.mark.parametrize(("n", "tile"), [(50, 16), (50, 64), (7, 1)])
+def test_with_several_right_answers_it_is_the_loss_with_shared_targets(n: int, tile: int) -> None:
+    inputs, right = pairs(n, 8), several(n)
+    found, expected = with_gradients(tiled(tile, right), inputs), with_gradients(shared(right), inputs)
+    assert (found[0] - with_gradients(plain, inputs)[0]).abs() > 0.1
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("right", [None, several(5)], ids=["own", "several"])
+def test_gradients_are_the_slopes(right: Right | None) -> None:
+    assert torch.autograd.gradcheck(tiled(2, right), pairs(5, 3))
 
 
 def test_rows_that_are_far_below_the_others_count_as_exactly() -> None:
@@ -94,7 +122,8 @@ def largest(loss: Loss, n: int) -> int:
 
 def test_no_tensor_is_larger_than_the_embeddings_or_a_tile() -> None:
     assert largest(plain, 300) == 300 * 300
-    assert largest(tiled(32), 300) == 300 * 8 and largest(tiled(64), 300) == 64 * 64
+    assert largest(tiled(32), 300) == 300 * 8
+    assert largest(tiled(64), 300) == largest(tiled(64, several(300)), 300) == 64 * 64
 
 
 def test_memory_grows_with_the_batch_and_not_with_its_square() -> None:

@@ -89,6 +89,21 @@ def test_a_wrong_list_is_told_with_its_line(table: str, message: str, tmp_path: 
         read_pairs(folder(tmp_path, table), 8)
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("file,text\na.png,a\nb.png,grün\n".encode("latin-1"), "line 3: byte 0xfc"),
+        ("\ufefffile,text\na.png,".encode() + b"\xe9\n", "line 2: byte 0xe9"),
+        ("file,text\na.png,a\n".encode("utf-16"), "line 1: byte 0xff"),
+    ],
+    ids=["latin-1", "utf-8 with a mark", "utf-16"],
+)
+def test_a_list_that_is_not_utf_8_is_told_with_its_line(content: bytes, place: str, tmp_path: Path) -> None:
+    (folder(tmp_path, "") / "captions.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"captions\.csv, {place} is not UTF-8; save the list as UTF-8$"):
+        read_pairs(tmp_path, 8)
+
+
 def test_a_folder_without_a_list_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"captions\.csv: no such file; list the pictures there"):
         read_pairs(tmp_path, 8)

@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 from plait.alignment import retrieval as module
 from plait.alignment.metrics import compute_alignment_metrics
 from plait.alignment.retrieval import ranks, retrieval
+from plait.alignment.right import Right
 
 
 def unit(n: int, width: int, seed: int = 0) -> Tensor:
@@ -26,14 +27,32 @@ def test_ranks_are_places(groups: list[int], monkeypatch: pytest.MonkeyPatch) ->
     queries, answers = unit(23, 4), unit(23, 4, seed=1)
     similarities = (queries @ answers.T).tolist()
     expected = [place(row, [g == own for g in groups]) for row, own in zip(similarities, groups, strict=True)]
-    assert ranks(queries, answers, torch.tensor(groups)).tolist() == expected
+    assert ranks(queries, answers, Right.grouped(groups, 23).tile).tolist() == expected
+
+
+def test_any_text_that_is_true_of_a_picture_is_found_and_each_text_looks_for_its_pictures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three pictures, seven texts, one of them true of two pictures; the first picture's other text lies nearest."""
+    monkeypatch.setattr(module, "CHUNK", 2)
+    vision = torch.eye(3, dtype=torch.float64)
+    text = normalize(
+        torch.tensor([[0, 1.0, 0], [9, 1, 0], [1, 9, 9], [0, 0, 1], [0, 8, 9], [1, 0, 9], [0, 5, 9]]).double(), dim=1
+    )
+    right = Right.told(list("abcdefg"), [["a", "b"], ["c", "g"], ["c", "d", "e", "f"]])
+    found = dict(retrieval(vision, text, right))
+    assert right.tile().int().tolist() == [[1, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 1], [0, 0, 1, 1, 1, 1, 0]]
+    assert found["vision_to_text_r1"] == pytest.approx(2 / 3), "b, not a; d; but a comes before c and g"
+    assert found["text_to_vision_r1"] == pytest.approx(5 / 7), "c finds one of its two; a and g find others'"
+    assert (found["vision_to_text_median_rank"], found["text_to_vision_r5"]) == (1, 1)
+    assert found["retrieval_acc"] == pytest.approx((2 / 3 + 5 / 7) / 2)
 
 
 def test_both_ways_are_measured() -> None:
     """Every image's nearest text is its own, but two texts have another's image nearer."""
     vision = torch.eye(3, dtype=torch.float64)
     text = normalize(torch.tensor([[3.0, 0, 0], [3, 2, 0], [3, 0, 2]], dtype=torch.float64), dim=1)
-    found = dict(retrieval(vision, text))
+    found = dict(retrieval(vision, text, Right.grouped(None, 3)))
     assert found["vision_to_text_r1"] == 1 and found["text_to_vision_r1"] == pytest.approx(1 / 3)
     assert found["vision_to_text_median_rank"] == 1 and found["text_to_vision_median_rank"] == 2
     assert found["text_to_vision_r5"] == found["text_to_vision_r10"] == 1
@@ -45,7 +64,7 @@ def test_the_first_k_are_counted() -> None:
     angles = torch.arange(20, dtype=torch.float64) / 100
     circle = torch.stack([angles.cos(), angles.sin()], dim=1)
     queries = circle[:1].repeat(20, 1)
-    found = dict(retrieval(queries, circle))
+    found = dict(retrieval(queries, circle, Right.grouped(None, 20)))
     assert [found[f"vision_to_text_r{k}"] for k in (1, 5, 10)] == [0.05, 0.25, 0.5]
     assert found["vision_to_text_median_rank"] == 10.5
 
@@ -64,10 +83,10 @@ def test_duplicate_captions_are_right_answers(groups: list[str] | Tensor) -> Non
 
 def test_embeddings_that_are_all_the_same_find_nothing() -> None:
     same = unit(1, 5).repeat(40, 1)
-    found = dict(retrieval(same, same))
+    found = dict(retrieval(same, same, Right.grouped(None, 40)))
     assert found["vision_to_text_r10"] == 0 and found["vision_to_text_median_rank"] == 20.5
 
 
 def test_every_pair_needs_its_group() -> None:
     with pytest.raises(ValueError, match="groups: 2 values for 3 pairs; give one for each pair"):
-        dict(retrieval(unit(3, 2), unit(3, 2), ["a", "b"]))
+        compute_alignment_metrics(unit(3, 2), unit(3, 2), ["a", "b"])

@@ -32,7 +32,7 @@ def test_scenes_a_report_and_a_policy_that_starts_there(folder: Path, capsys: py
     command = f"align --env tabletop --scenes 40 --out aligned {SMALL}"
     assert main(command.split()) == 0
     shown = capsys.readouterr().out
-    assert "held-out pictures (4; R@1 of guessing " in shown and "never seen together (4; " in shown
+    assert "held-out pictures (4, 16 texts; R@1 of guessing " in shown and "never seen together (4, 16 texts; " in shown
     assert "  place of one object among four " in shown and "plait train RECIPE --init aligned starts" in shown
     report = json.loads(Path("aligned/align.json").read_text())
     assert report["pairs"] == {"env": "tabletop", "env_args": {}, "scenes": 40}
@@ -57,7 +57,7 @@ def test_a_folder_of_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     Path("mine/captions.csv").write_text("\n".join(["file,text", *lines]))
     assert main(f"align --pairs mine --out aligned --objective sigmoid {SMALL}".split()) == 0
     shown = capsys.readouterr().out
-    assert "held-out pictures (3; " in shown and "never seen together" not in shown and "place of" not in shown
+    assert "held-out pictures (3, 3 texts; " in shown and "never seen together" not in shown and "place of" not in shown
     Path("mine").rename("moved")
     assert main(f"align --pairs moved --out aligned --objective sigmoid {SMALL}".split()) == 0
     assert "alignment.objective ('sigmoid' then, 'infonce' now)" in told(
@@ -88,6 +88,7 @@ def test_encoders_are_swapped_as_for_a_policy() -> None:
         ("align --out o --env tabletop --train.val-fraction 0", "train.val_fraction = 0"),
         ("align --out o --pairs nowhere", "nowhere/captions.csv: no such file; list the pictures there"),
         ("align --out o --vision patsh", "no part for --vision 'patsh'; choose one of ['patch', 'timm']. Did you mean"),
+        ("align --out o --env tabletop --stages 24 0", "align.stages: 0 is too small; at least 1"),
         ("align --out o --objective siglip", "--objective: no choice 'siglip'; choose one of ['infonce', 'sigmoid']"),
         ("align --env tabletop", "plait: --out is missing: Folder of the run"),
     ],

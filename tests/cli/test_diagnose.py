@@ -55,6 +55,16 @@ def test_what_cannot_be_is_refused(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("question", ["costs", "embeddings"])
+def test_a_policy_in_another_environment_is_refused_before_any_work(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], question: str
+) -> None:
+    for other in (["--env-args", "cameras=front"], ["--env", "CartPole-v1"]):
+        assert main([*command(run, tmp_path, "--questions", question), *other]) == 2
+        assert capsys.readouterr().err.startswith("plait: this policy does not fit environment '")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interruption_is_told(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,11 +31,35 @@ def test_every_part_is_there_and_together_they_are_the_whole(answer):
     assert "encoder of the top camera" in answer[0].parts[1]
 
 
+def test_the_whole_begins_with_the_pictures_and_the_words(monkeypatch):
+    """A robot waits for their preparation too, as slow as it may be."""
+    policy, prepared = small_policy(spec=REACH, image_size=16), []
+    prepare = policy.prepare
+
+    def noted(observation):
+        prepared.append(True)
+        return prepare(observation)
+
+    def measured(module, call, device, seconds=0.0):
+        before = len(prepared)
+        call()
+        called.append((module, len(prepared) - before))
+        return Cost(1, 1, 1.0, 1.0, 1)
+
+    called = []
+    monkeypatch.setattr(policy, "prepare", noted)
+    monkeypatch.setattr(costs, "measure", measured)
+    costs.ask(Subject(policy, ID, {}))
+    assert [times for module, times in called if module is policy] == [1], "in each call of the whole"
+    assert sum(times for _, times in called) == 2, "and in its own row"
+
+
 @pytest.mark.parametrize(("p99_ms", "due", "tone"), [(3.0, 10.0, "good"), (30.0, 10.0, "bad"), (3.0, None, "plain")])
 def test_it_has_to_decide_before_the_next_decision_is_due(p99_ms, due, tone):
     whole, part = Cost(1_620_000, 5, 2.04, p99_ms, 9), Cost(1, 1, 1.0, 1.0, 1)
     text, found = costs.judge(whole, {"fusion": part, "head": Cost(1, 1, 0.5, 1.0, 1)}, due, "CPU")
     assert found == tone
-    assert text.startswith(f"It has 1.62 million parameters and decides in 2.0 ms on CPU (99th percentile: {p99_ms})")
+    assert text.startswith("It is too slow for its robot" if tone == "bad" else "It has 1.62 million parameters and")
+    assert f"decides in 2.0 ms on CPU (99th percentile: {p99_ms})" in text
     assert text.endswith("Of its parts, the fusion takes longest.")
     assert ("of the 10 ms until it has to decide anew" in text) == (due is not None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plait.config import members
-from plait.diagnose.heatmaps import ATTENTION, GRADIENTS, heatmaps, rows
+from plait.diagnose.heatmaps import ATTENTION, GRADIENTS, heatmaps
 from plait.encoders.vision import TimmConfig
 from plait.fusion import CrossAttentionConfig, FilmConfig, Fusion, MultiscaleConfig, UnifiedConfig
 from plait.heads import DiffusionConfig, DiscreteConfig
@@ -128,7 +128,7 @@ def test_rows_do_not_mix_and_the_mode_stays() -> None:
     policy = small_policy(fusion=FilmConfig()).train()
     inputs = inputs_of(policy)
     together = heatmaps(policy, inputs).maps["front"]
-    alone = torch.cat([heatmaps(policy, row).maps["front"] for row in rows(inputs, 1)])
+    alone = torch.cat([heatmaps(policy, row).maps["front"] for row in inputs.split(1)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     assert policy.training
 

@@ -1,4 +1,5 @@
 import io
+import warnings
 from importlib.util import find_spec
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from PIL import Image
 from plait.diagnose.overlay import overlaid
 from plait.diagnose.plots import ACROSS, attention_overlay, embedding_map
 from plait.diagnose.style import webp
+from plait.evaluate.lettering import legible
 
 WORDS = ["pick", "up", "the", "red", "ball", "from", "there"]
 
@@ -67,3 +69,13 @@ def test_umap() -> None:
 def test_too_few_to_draw() -> None:
     with pytest.raises(ValueError, match="at least 3"):
         embedding_map({"front": torch.randn(1, 4), "words": torch.randn(1, 4)}, ["a"])
+
+
+def test_korean_words_and_labels_are_drawn_without_boxes() -> None:
+    picture = {"front": np.zeros((8, 8, 3), np.uint8)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each letter that its font lacks
+        overlay = attention_overlay(picture, {"front": torch.rand(2, 4, 4)}, ["빨간", "공을"])
+        overlay.canvas.draw()
+        embedding_map({"front": torch.randn(8, 4)}, ["빨간", "ball"] * 4).canvas.draw()
+    assert [axes.get_title() for axes in overlay.axes] == ["front", legible("빨간"), legible("공을")]

@@ -116,9 +116,35 @@ def test_what_does_not_fit_is_refused_and_leaves_no_report(shuffled, asked, tmp_
     with locked(tmp_path), pytest.raises(ValueError, match="another process is writing here"):
         call(shuffled, tmp_path)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="this policy does not fit environment 'sides_env:Sides-v0'"):
-        call(replace(shuffled, policy=small_policy(), _done={}), tmp_path, ["works"])
     assert not (tmp_path / PAGE).exists()
+
+
+@pytest.mark.parametrize("name", [name for name in report.QUESTIONS if name != "data"])
+def test_a_policy_of_another_environment_is_refused_by_each_question(shuffled, tmp_path, name):
+    with pytest.raises(ValueError, match=r"does not fit environment 'sides_env:Sides-v0':\n  - .*camera"):
+        call(replace(shuffled, policy=small_policy(), _done={}), tmp_path, [name])
+    assert not (tmp_path / PAGE).exists()
+
+
+def test_what_the_last_question_lacks_is_told_before_the_first(shuffled, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setitem(report.QUESTIONS, "works", lambda _: asked.append("works"))
+    for dataset, message in ((None, "no dataset is named; say --dataset"), (tmp_path / "gone", "gone: no such folder")):
+        with pytest.raises(ValueError, match=message):
+            call(replace(shuffled, dataset=dataset), tmp_path / "out", ["works", "data"])
+    assert asked == [] and not (tmp_path / "out" / PAGE).exists()
+
+
+def test_numbers_that_json_does_not_know_become_null(shuffled, monkeypatch, tmp_path):
+    numbers = {"gap": [float("inf"), 1.5], "pair": {"cka": float("nan")}}
+    monkeypatch.setattr(report, "QUESTIONS", {"one": lambda _: replace(answer("there"), numbers=numbers)})
+    call(shuffled, tmp_path, ["one"])
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    found = json.loads((tmp_path / NUMBERS).read_text(), parse_constant=refuse)
+    assert found["answers"]["one"]["numbers"] == {"gap": [None, 1.5], "pair": {"cka": None}}
 
 
 def test_good_news_alone_begin_with_the_first():

@@ -11,6 +11,7 @@ import torch
 from plait import checkpoint
 from plait.alignment.aligner import AlignConfig
 from plait.alignment.pairs import Pairs, Scenes, scenes
+from plait.alignment.right import Right
 from plait.config import to_dict
 from plait.data.augment import Augment
 from plait.data.world import World
@@ -137,6 +138,7 @@ def test_processes_share_a_batch(drawn: Scenes) -> None:
         ({"modality_dropout": 0.1}, "it is meant for policies; leave --train.modality-dropout out"),
         ({"imbalance_every": 5}, "train.imbalance_every = 5: it is meant for policies"),
         ({"val_fraction": 0.0}, "train.val_fraction = 0: the metrics need pictures that are held out"),
+        ({"val_fraction": 0.001}, "it holds out 1 of 180 pictures, the metrics need 2; give more pictures"),
         ({"batch_size": 500}, "train.batch_size = 500: .* here 126; say --train.batch-size 126 or less"),
     ],
 )  # fmt: skip
@@ -204,13 +206,32 @@ def test_a_policy_still_starts_from_a_policy(tmp_path: Path) -> None:
     assert "tensors are taken from the checkpoint" in start_from(fresh(), tmp_path / "policy")
 
 
-def test_one_picture_may_have_several_texts_and_only_one_counts(run: Path) -> None:
-    model = aligned.load(run)
-    pairs = Pairs(
-        torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8), [["a red ball", "a cube"], ["a cube"], ["a cube"]]
-    )
-    found = measure(model, pairs)
-    assert found["pictures"] == 3 and found["chance_r1"] in (1.0, 5 / 9) and "pc_placed" not in found
+def test_each_text_of_a_picture_is_a_right_answer(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture lies nearest to one of its texts, never to the one that is drawn from them."""
+    model, texts = aligned.load(run), [["a", "b"], ["c", "b"], ["d", "e", "f"]]
+    corner = dict(zip("abcdef", torch.eye(6), strict=True))
+    pictures = torch.stack([corner["b"] + 0.5 * corner["e"], corner["c"], corner["f"] + 0.1 * corner["d"]])
+    monkeypatch.setattr(Pairs, "drawn", lambda *_: ["a", "b", "d"])
+    monkeypatch.setattr(model, "embed_images", lambda _: torch.nn.functional.normalize(pictures, dim=1))
+    monkeypatch.setattr(model, "embed_texts", lambda names: torch.stack([corner[name] for name in names]))
+    found = measure(model, Pairs(torch.zeros(3, 32, 32, 3, dtype=torch.uint8), texts))
+    assert (found["pictures"], found["texts"]) == (3, 6) and "pc_placed" not in found
+    assert found["chance_r1"] == pytest.approx(7 / 18), "seven of the combinations are right"
+    assert found["vision_to_text_r1"] == 1, "b, c and f"
+    assert found["text_to_vision_r1"] == pytest.approx(4 / 6), "not a, near none, nor e, near the first"
+    assert found["retrieval_acc"] == pytest.approx(5 / 6)
+
+
+def test_a_batch_says_which_of_its_texts_are_true_of_which_pictures(drawn: Scenes) -> None:
+    source = PairSource(drawn, drawn, CONFIG.build(Tokenizer.build(chain(*drawn.texts))), 90)
+    true = {tuple(rows.tolist()): texts for rows, texts in zip(drawn.images.flatten(1), drawn.texts, strict=True)}
+    for batch in source.stream(0, 2):
+        assert batch.true.shape == (90, 4)
+        pictures = [true[tuple(image.flatten().tolist())] for image in batch.images]
+        said = [source.model.tokenizer.encode(texts)[0].tolist() for texts in pictures]
+        right = Right(batch.text, batch.true).tile()
+        assert right.tolist() == [[words in own for words in batch.words.tolist()] for own in said]
+        assert (right & (batch.text[:, None] != batch.text)).any(), "true of a picture that was given another one"
 
 
 def test_the_settings_are_in_the_run(run: Path) -> None:

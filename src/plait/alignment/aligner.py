@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from plait.alignment.contrastive import ContrastiveMultiModal, ObjectiveName
+from plait.alignment.right import Right
+from plait.config import refuse_outside
 from plait.data.world import ALONE, World
 from plait.encoders.language import Language, LstmConfig
 from plait.encoders.tokenizer import Tokenizer
@@ -41,10 +43,7 @@ class AlignConfig:
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        if self.image_size < 8:
-            raise ValueError(f"image_size: {self.image_size} pixels is too small; at least 8")
-        if self.embed_dim < 1:
-            raise ValueError(f"embed_dim: {self.embed_dim} is too small; at least 1")
+        refuse_outside(self, image_size="[8, inf)", temperature="[0.01, inf)")
 
     def build(self, tokenizer: Tokenizer, pretrained: bool = True, world: World = ALONE) -> "Aligner":
         """Compose the towers.
@@ -61,12 +60,13 @@ class AlignConfig:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pictures with a text each. ``text`` numbers the texts: equal texts have equal numbers."""
+    """Pictures with a text each; ``text`` and ``true`` say which texts are true of which pictures (see ``Right``)."""
 
     images: UInt8[Tensor, "b h w 3"]
     words: Int[Tensor, "b l"]
     word_mask: Bool[Tensor, "b l"]
     text: Int[Tensor, " b"]
+    true: Int[Tensor, "b k"]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -114,9 +114,9 @@ class Aligner(ContrastiveMultiModal):
         self.config, self.tokenizer, self.world = config, tokenizer, world
 
     def loss(self, batch: PairBatch) -> dict[str, Float[Tensor, ""]]:
-        """The objective over the pairs of all processes; equal texts are right answers to each other's pictures."""
+        """The objective over the pairs of all processes, every text being right for each picture that it is true of."""
         vision, text = self.encode(batch.images, (batch.words, batch.word_mask))
-        return {"loss": self.objective(vision, text, self.world, batch.text)}
+        return {"loss": self.objective(vision, text, self.world, Right(batch.text, batch.true))}
 
     @torch.inference_mode()
     def embed_images(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n e"]:

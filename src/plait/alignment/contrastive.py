@@ -4,13 +4,14 @@ from math import log
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid, normalize
 
 from plait.alignment.gather import gathered, mean_over
 from plait.alignment.infonce import info_nce, one_way
+from plait.alignment.right import Right
 from plait.data.world import ALONE, World
 
 LARGEST_SCALE = 100.0  # CLIP's, "to prevent training instability"
@@ -70,14 +71,14 @@ class InfoNCE(nn.Module):
         vision: Float[Tensor, "n d"],
         text: Float[Tensor, "n d"],
         world: World = ALONE,
-        groups: Int[Tensor, " n"] | None = None,
+        right: Right | None = None,
     ) -> Float[Tensor, ""]:
         """The loss over the pairs of all processes; rows are of unit length.
 
-        ``groups`` changes nothing: where equal texts have equal embeddings, this already is the cross-entropy to soft
-        targets, which share each text's answer evenly among the pictures that it is true of.
+        Args:
+            right: which texts are true of which images, see ``info_nce``; omitted, only those of pairs.
         """
-        return info_nce(vision, text, self.scale(), world)
+        return info_nce(vision, text, self.scale(), world, right)
 
 
 class Sigmoid(nn.Module):
@@ -107,18 +108,25 @@ class Sigmoid(nn.Module):
         vision: Float[Tensor, "n d"],
         text: Float[Tensor, "n d"],
         world: World = ALONE,
-        groups: Int[Tensor, " n"] | None = None,
+        right: Right | None = None,
     ) -> Float[Tensor, ""]:
         """The loss over the pairs of all processes; rows are of unit length.
 
+        With the logits s and R(i) the texts that are true of image i, it is
+
+            -1 / n sum_i [sum_{j in R(i)} log sigmoid(s_ij) + sum_{j not in R(i)} log sigmoid(-s_ij)],
+
+        which is SigLIP's where all R(i) = {i}. Each combination is a question of its own, so that nothing is shared.
+
         Args:
-            groups: a number per pair; where it is equal, text and picture belong together. Otherwise the same text
-                would be right for one picture and wrong for the next. Omitted, only pairs belong together.
+            right: the texts of this process and which of them are true of its images; omitted, only those of pairs.
+                Otherwise a text that is true of two images would be right for the one and wrong for the other.
         """
-        if groups is None:
-            groups = torch.arange(len(vision), device=vision.device) + world.rank * len(vision)
-        right = groups[:, None] == gathered(groups, world)
-        return mean_over(self.one_way(self.logits(vision, gathered(text, world)), right), world)
+        if right is None:
+            numbers = torch.arange(len(vision), device=vision.device) + world.rank * len(vision)
+            right = Right(numbers, numbers[:, None])
+        logits = self.logits(vision, gathered(text, world))
+        return mean_over(self.one_way(logits, right.gathered(world).tile()), world)
 
 
 ObjectiveName = Literal["infonce", "sigmoid"]
@@ -173,10 +181,11 @@ class ContrastiveMultiModal(nn.Module):
         logits = self.objective.logits(*self.encode(images, texts))
         return logits, logits.T
 
-    def compute_loss(
-        self, logits_per_image: Float[Tensor, "n n"], logits_per_text: Float[Tensor, "n n"]
-    ) -> Float[Tensor, ""]:
-        """The objective over both directions; row i belongs to column i."""
+    def compute_loss(self, *both: Any) -> Float[Tensor, ""]:
+        """The objective over both directions, of what ``forward`` returns, as a pair or as two; row i belongs to
+        column i.
+        """
+        logits_per_image, logits_per_text = both[0] if len(both) == 1 else both
         return (self.objective.one_way(logits_per_image) + self.objective.one_way(logits_per_text)) / 2
 
 

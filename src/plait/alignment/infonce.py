@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
 from plait.alignment.gather import gathered, mean_over
+from plait.alignment.right import Right
 from plait.data.world import ALONE, World
 
 TILE = 4096  # rows and columns: large enough for a GPU's matrix units, 64 MiB in float32
@@ -26,9 +27,18 @@ def info_nce(
     text: Float[Tensor, "n d"],
     scale: Float[Tensor, ""],
     world: World = ALONE,
+    right: Right | None = None,
     tile: int = TILE,
 ) -> Float[Tensor, ""]:
     """CLIP's loss (https://arxiv.org/abs/2103.00020): each image finds its text among all, each text its image.
+
+    Where several texts are true of an image, each is as right as the others: the loss is the cross-entropy to targets
+    that are shared evenly among the right answers (UniCL, https://arxiv.org/abs/2204.03610). With the logits s, R(i)
+    the texts that are true of image i, and I(j) the images of which text j is true, it is half of
+
+        mean_i [log sum_j exp s_ij - mean_{j in R(i)} s_ij] + mean_j [log sum_i exp s_ij - mean_{i in I(j)} s_ij],
+
+    which is CLIP's where all R(i) = {i}. CLIP's would push away from an image all true texts but one.
 
     Products are computed in the type of the embeddings (under autocast, in its type), sums of exponentials in float32
     at least. Memory grows with n, not with its square.
@@ -40,64 +50,92 @@ def info_nce(
     >>> vision, text = torch.eye(4), torch.eye(4)
     >>> info_nce(vision, text, torch.tensor(2.0), tile=3)  # log(e^2 + 3) - 2
     tensor(0.3408)
+    >>> right = Right(torch.arange(4), torch.tensor([[0, 1], [1, 0], [2, -1], [3, -1]]))  # two of them share two texts
+    >>> info_nce(vision, text, torch.tensor(2.0), right=right)  # half of the pairs: log(e^2 + 3) - (2 + 0) / 2
+    tensor(0.8408)
 
     Args:
         vision, text: of unit length; rows of the same number belong together.
         scale: what cosines are multiplied by, 1 / temperature.
+        right: the texts of this process and which of them are true of its images, each one's own among them; omitted,
+            only its own is.
         tile: rows and columns that are computed at once; in one process, as many pairs are computed in the plain way.
     """
     vision, text = _as_multiplied(vision), _as_multiplied(text)
     if world.size == 1 and len(vision) <= tile:
         logits = (vision * scale) @ text.T  # one tile, which may be kept: nothing is computed twice
-        return (one_way(logits) + one_way(logits.T)) / 2
-    own: Any = _InfoNCE.apply(vision, gathered(text, world), scale, world, tile)
+        matches = None if right is None else right.tile()
+        return (one_way(logits, matches) + one_way(logits.T, None if matches is None else matches.T)) / 2
+    known = None if right is None else right.gathered(world)
+    own: Any = _InfoNCE.apply(vision, gathered(text, world), scale, known, world, tile)
     return mean_over(own, world)
 
 
-def one_way(logits: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
-    """Each row finds its column."""
+def one_way(logits: Float[Tensor, "n n"], right: Bool[Tensor, "n n"] | None = None) -> Float[Tensor, ""]:
+    """Each row finds its right columns, each as much as the others; the one on the diagonal when omitted."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return cross_entropy(wide, torch.arange(len(logits), device=logits.device))
+    if right is None:
+        return cross_entropy(wide, torch.arange(len(logits), device=logits.device))
+    return cross_entropy(wide, right.to(wide.dtype) / right.sum(dim=1, keepdim=True))
 
 
 class _InfoNCE(torch.autograd.Function):
     """The mean over this process's pairs, from its rows and everybody's columns."""
 
     @staticmethod
-    def forward(ctx, vision: Tensor, text: Tensor, scale: Tensor, world: World, tile: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, vision: Tensor, text: Tensor, scale: Tensor, right: Right | None, world: World, tile: int
+    ) -> Tensor:
         own, scaled = len(vision), vision * scale
         wide = torch.promote_types(vision.dtype, torch.float32)
-        matched = vision.new_empty(own, dtype=wide)
         by_row, by_column = (vision.new_full((n,), -torch.inf, dtype=wide) for n in (own, len(text)))
+        of_row, of_column = (vision.new_zeros((2, n), dtype=wide) for n in (own, len(text)))  # right: sum, how many
         for rows, columns, shift in _tiles(own, len(text), world.rank * own, tile):
             logits = scaled[rows] @ text[columns].T
             by_row[rows] = torch.logaddexp(by_row[rows], _log_sum_exp(logits, 1, wide))
             by_column[columns] = torch.logaddexp(by_column[columns], _log_sum_exp(logits, 0, wide))
-            pairs, first = logits.diagonal(shift), rows.start + max(0, -shift)
-            matched[first : first + len(pairs)] = pairs
+            if (matches := _matches(logits, right, rows, columns, shift)) is not None:
+                for place, values in enumerate((torch.where(matches, logits, 0.0), matches)):
+                    of_row[place, rows] += values.sum(dim=1, dtype=wide)
+                    of_column[place, columns] += values.sum(dim=0, dtype=wide)
         by_column = gathered(by_column[None], world).logsumexp(dim=0)
-        ctx.save_for_backward(vision, text, scale, by_row, by_column)
-        ctx.world, ctx.tile = world, tile
-        return ((by_row + world.part(by_column)) / 2 - matched).mean()
+        of_column = gathered(of_column[None], world).sum(dim=0)
+        ctx.save_for_backward(vision, text, scale, by_row, by_column, 1 / of_row[1], 1 / of_column[1])
+        ctx.right, ctx.world, ctx.tile = right, world, tile
+        return (by_row - of_row[0] / of_row[1] + world.part(by_column - of_column[0] / of_column[1])).mean() / 2
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        vision, text, scale, by_row, by_column = ctx.saved_tensors
+        vision, text, scale, by_row, by_column, row_share, column_share = ctx.saved_tensors
         own, scaled = len(vision), vision * scale
         to_vision, to_text = (torch.zeros_like(each, dtype=by_row.dtype) for each in (vision, text))
         for rows, columns, shift in _tiles(own, len(text), ctx.world.rank * own, ctx.tile):
             # both softmaxes at once: exp(s - r) + exp(s - c) = exp(s + log(exp(-r) + exp(-c)))
             weights = torch.logaddexp(-by_row[rows, None], -by_column[None, columns])
             weights.add_(scaled[rows] @ text[columns].T).exp_()
-            weights.diagonal(shift).sub_(2)
+            if (matches := _matches(weights, ctx.right, rows, columns, shift)) is not None:
+                weights.sub_((row_share[rows, None] + column_share[columns]).mul_(matches))
             weights = weights.to(vision.dtype)
             to_vision[rows].add_(weights @ text[columns])
             to_text[columns].add_(weights.T @ scaled[rows])
         share = gradient / (2 * own)
         to_scale = share * (to_vision * vision).sum()
         to_vision, to_text = to_vision.mul_(share * scale), to_text.mul_(share)
-        return to_vision.to(vision.dtype), to_text.to(text.dtype), to_scale.to(scale.dtype), None, None
+        return to_vision.to(vision.dtype), to_text.to(text.dtype), to_scale.to(scale.dtype), None, None, None
+
+
+def _matches(
+    logits: Float[Tensor, "r c"], right: Right | None, rows: slice, columns: slice, shift: int
+) -> Bool[Tensor, "r c"] | None:
+    """Which answers of a tile are right; without ``right`` its diagonal number ``shift``, None where it has no such."""
+    if right is not None:
+        return right.tile(rows, columns)
+    if not -len(logits) < shift < logits.shape[1]:
+        return None
+    found = torch.zeros_like(logits, dtype=torch.bool)
+    found.diagonal(shift).fill_(True)
+    return found
 
 
 def _tiles(height: int, width: int, first: int, side: int) -> Iterator[tuple[slice, slice, int]]:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from plait.alignment.retrieval import CHUNK, Groups, retrieval
+from plait.alignment.retrieval import CHUNK, retrieval
+from plait.alignment.right import Groups, Right
 
 
 def compute_alignment_metrics(
@@ -30,8 +31,8 @@ def compute_alignment_metrics(
 
     Returns:
         ``matched_similarity``, ``mean_similarity``: cosine of pairs, and of all combinations.
-        ``retrieval_acc``: the mean of R@1 both ways.
-        ``vision_to_text_r1``, ``_r5``, ``_r10``, ``_median_rank``, and ``text_to_vision_...``: see ``retrieval``.
+        ``vision_to_text_r1``, ``_r5``, ``_r10``, ``_median_rank``, ``text_to_vision_...`` and ``retrieval_acc``, the
+        mean of both R@1: see ``retrieval``, which also takes texts of which several are true of one picture.
         ``alignment``, ``uniformity_vision``, ``uniformity_text``, ``cka``: see the functions of these names.
         ``effective_rank_vision``, ``effective_rank_text``: of the embeddings around their mean.
 
@@ -39,12 +40,10 @@ def compute_alignment_metrics(
         ValueError: other shapes, or numbers that are not finite.
     """
     vision, text = _pairs(vision_embeds, text_embeds)
-    found = dict(retrieval(vision, text, groups))
     return {
         "matched_similarity": (vision * text).sum(dim=1).mean().item(),
         "mean_similarity": (vision.mean(dim=0) @ text.mean(dim=0)).item(),
-        "retrieval_acc": (found["vision_to_text_r1"] + found["text_to_vision_r1"]) / 2,
-        **found,
+        **dict(retrieval(vision, text, Right.grouped(groups, len(vision)))),
         "alignment": alignment(vision, text),
         "uniformity_vision": uniformity(vision),
         "uniformity_text": uniformity(text),

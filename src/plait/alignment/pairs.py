@@ -1,6 +1,7 @@
 """Pictures and what is true of each in words: from the tabletop's simulator, or from a folder."""
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -127,17 +128,24 @@ def contents(folder: Path | str) -> dict[str, Any]:
 def _lines(table: Path) -> Iterator[tuple[str, str]]:
     if not table.is_file():
         raise ValueError(f"{table}: no such file; list the pictures there, the first line being {','.join(COLUMNS)}")
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-            raise ValueError(f"{table}: no column {missing[0]!r}; the first line must be {','.join(COLUMNS)}")
-        for row in rows:
-            if not (row["file"] or "").strip() or not (row["text"] or "").strip() or None in row:
-                raise ValueError(
-                    f"{table}, line {rows.line_num}: expected a file and a text; put a text that has commas between "
-                    'double quotes, as in a.png,"red, blue"'
-                )
-            yield row["file"].strip(), row["text"].strip()
+    rows = csv.DictReader(io.StringIO(_decoded(table), newline=""))
+    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+        raise ValueError(f"{table}: no column {missing[0]!r}; the first line must be {','.join(COLUMNS)}")
+    for row in rows:
+        if not (row["file"] or "").strip() or not (row["text"] or "").strip() or None in row:
+            raise ValueError(
+                f"{table}, line {rows.line_num}: expected a file and a text; put a text that has commas between "
+                'double quotes, as in a.png,"red, blue"'
+            )
+        yield row["file"].strip(), row["text"].strip()
+
+
+def _decoded(table: Path) -> str:
+    try:
+        return table.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise ValueError(f"{table}, line {line}: byte {byte:#04x} is not UTF-8; save the list as UTF-8") from error
 
 
 def _picture(path: Path, size: int) -> UInt8[Tensor, "1 h w 3"]:

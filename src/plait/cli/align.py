@@ -1,6 +1,5 @@
 """``plait align``: vision and language encoders that learn from pictures and what is true of them in words."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,7 +44,7 @@ class Align(Verb):
         return cls(**vars(_options(config, rest, program)))
 
     def run(self) -> None:
-        from plait.files import write_whole
+        from plait.files import json_text, write_whole
         from plait.train import aligned
         from plait.train.align import align, check, divided
         from plait.train.align_metrics import measure
@@ -61,7 +60,7 @@ class Align(Verb):
         found = {"held_out": measure(model, divided(learned_from, self.train.val_fraction)[1])}
         if (unseen := self._unseen(found["held_out"]["pictures"])) is not None:
             found["unseen"] = measure(model, unseen)
-        write_whole(run / REPORT, json.dumps(found | {"pairs": made_of}, indent=1, ensure_ascii=False) + "\n")
+        write_whole(run / REPORT, json_text(found | {"pairs": made_of}))
         print("\n".join(lines(found)))
         print(f"details: {run / REPORT}; plait train RECIPE --init {run} starts a policy from these encoders")
 
@@ -93,7 +92,8 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     """What was measured, for people."""
     names = {"held_out": "held-out pictures", "unseen": "a pair of colour and shape never seen together"}
     for key, numbers in found.items():
-        yield f"{names[key]} ({numbers['pictures']}; R@1 of guessing {numbers['chance_r1']:.1%})"
+        size = f"{numbers['pictures']}, {numbers['texts']} texts; R@1 of guessing {numbers['chance_r1']:.1%}"
+        yield f"{names[key]} ({size})"
         for way, told in (("vision_to_text", "picture to text"), ("text_to_vision", "text to picture")):
             shares = ", ".join(f"R@{k} {numbers[f'{way}_r{k}']:.1%}" for k in (1, 5, 10))
             yield f"  {told}  {shares}, median rank {numbers[f'{way}_median_rank']:g}"

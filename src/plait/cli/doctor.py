@@ -1,6 +1,5 @@
 """``plait doctor``: could the data be the cause?"""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +36,7 @@ class Doctor(Verb):
 
         from plait import checkpoint
         from plait.diagnose.doctor.examine import examine
+        from plait.files import json_text
 
         if self.json is not None:
             folder(str(Path(self.json).parent), "--json")
@@ -48,8 +48,7 @@ class Doctor(Verb):
         console.print(table(found))
         if self.json is not None:
             Path(self.json).parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(found.as_json(), indent=1, ensure_ascii=False)
-            Path(self.json).write_text(text + "\n", encoding="utf-8")
+            Path(self.json).write_text(json_text(found.as_json()), encoding="utf-8")
         if found.errors:
             raise SystemExit(1)
 

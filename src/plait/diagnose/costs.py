@@ -24,7 +24,9 @@ Part = tuple[nn.Module, Callable[[], Any]]
 
 
 def ask(subject: Subject) -> Answer:
-    """Measure the whole policy and each of its parts on the first scene, on the subject's device."""
+    """Measure the whole policy, from an observation to a chunk, and each of its parts on the first scene, on the
+    subject's device.
+    """
     policy, observation = subject.policy.eval(), views(subject, 1).observation
     inputs, device = policy.prepare(observation).to(policy.device), policy.device
     with torch.inference_mode():
@@ -33,7 +35,7 @@ def ask(subject: Subject) -> Answer:
     found["preparation (resizing, words to numbers)"] = measure(
         nn.Identity(), lambda: policy.prepare(observation), torch.device("cpu"), SECONDS
     )
-    whole = measure(policy, lambda: policy.predict(inputs), device)
+    whole = measure(policy, lambda: policy.predict(policy.prepare(observation)), device)
     training_only = 0 if policy.keyframe is None else parameters(policy.keyframe)
     available = 1000 * policy.config.execute / policy.spec.rate if policy.spec.rate else None
     text, tone = judge(whole, found, available, hardware(str(device)))
@@ -72,7 +74,9 @@ def judge(whole: Cost, found: dict[str, Cost], available: float | None, device: 
     if available is None:
         return f"{size} and {time}. {most}", "plain"
     left = f"of the {available:.0f} ms until it has to decide anew"
-    return f"{size} and {time}, {left}. {most}", "good" if whole.p99_ms <= available else "bad"
+    if whole.p99_ms <= available:
+        return f"{size} and {time}, {left}. {most}", "good"
+    return f"It is too slow for its robot: it {time}, {left}. {size}. {most}", "bad"
 
 
 def _call(module: Any, *given: Any) -> Callable[[], Any]:
@@ -89,9 +93,11 @@ def _shown(whole: Cost, found: dict[str, Cost], training_only: int) -> list[str]
     rows.append(("whole", *cost_cells(whole)))
     header = ("part", "parameters", "GFLOPs", "median", "99th percentile", "peak memory")
     text = (
-        "One decision for one robot. Operations are counted in matrix products, convolutions and attention, not in "
-        "recurrent layers; memory is what a call takes besides the weights and what it is given. The times of the "
-        "parts do not add up to that of the whole, which runs them one after another without waiting for each."
+        "One decision for one robot, from its pictures, state and words to its actions: the whole has the preparation "
+        "in it, but no way from and to the robot. Operations are counted in matrix products, convolutions and "
+        "attention, not in recurrent layers; memory is what a call takes besides the weights and what it is given. The "
+        "times of the parts do not add up to that of the whole, which runs them one after another without waiting for "
+        "each."
     )
     if training_only:
         text += f" An auxiliary head of {training_only / 1e6:.2f} million parameters is used in training alone."

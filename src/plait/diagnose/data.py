@@ -1,6 +1,7 @@
 """Could the data be the cause? What the doctor finds in the dataset that the policy was trained on."""
 
 from copy import deepcopy
+from pathlib import Path
 
 from plait.diagnose import page
 from plait.diagnose.doctor.examine import Diagnosis, examine
@@ -17,10 +18,15 @@ def ask(subject: Subject) -> Answer:
     Raises:
         ValueError: the subject has no dataset.
     """
+    found = examine(named(subject), policy=deepcopy(subject.policy).cpu())
+    return Answer(QUESTION, *judge(found), found.as_json(), (_table(found),))
+
+
+def named(subject: Subject) -> Path:
+    """The subject's dataset; raises a ValueError where it has none."""
     if subject.dataset is None:
         raise ValueError("question 'data': no dataset is named; say --dataset DATASET, the one that it was trained on")
-    found = examine(subject.dataset, policy=deepcopy(subject.policy).cpu())
-    return Answer(QUESTION, *judge(found), found.as_json(), (_table(found),))
+    return subject.dataset
 
 
 def judge(found: Diagnosis) -> tuple[str, Tone]:

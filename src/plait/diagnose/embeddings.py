@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plait.alignment.metrics import compute_alignment_metrics, effective_rank, linear_cka, measure_modality_gap
 from plait.diagnose import page
-from plait.diagnose.heatmaps import ROWS, rows
+from plait.diagnose.heatmaps import ROWS
 from plait.diagnose.plots import Projection, embedding_map
 from plait.diagnose.probe import probe_label, probe_place
 from plait.diagnose.scenes import Truth, views
@@ -81,7 +81,7 @@ def ask(subject: Subject) -> Answer:
 def embed(policy: Policy, inputs: Inputs) -> Embedded:
     """What the policy makes of single moments, on the processor."""
     training = policy.training
-    parts = [_part(policy.eval(), some.to(policy.device)) for some in rows(inputs, ROWS)]
+    parts = [_part(policy.eval(), some.to(policy.device)) for some in inputs.split(ROWS)]
     policy.train(training)
     before = {name: torch.cat([part.before[name] for part in parts]) for name in parts[0].before}
     after = {name: torch.cat([part.after[name] for part in parts]) for name in parts[0].after}

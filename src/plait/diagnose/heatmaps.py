@@ -5,8 +5,7 @@ looks at the word than the average patch does. Where it does not, they are integ
 patches the words' part of the action rests.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -55,19 +54,10 @@ def heatmaps(policy: Policy, inputs: Inputs) -> Heatmaps:
         raise ValueError("heatmaps: this policy has no camera; there is nothing that it could look at")
     training = policy.training
     with torch.random.fork_rng():
-        parts = [_part(policy.eval(), some.to(policy.device)) for some in rows(inputs, ROWS)]
+        parts = [_part(policy.eval(), some.to(policy.device)) for some in inputs.split(ROWS)]
     policy.train(training)
     maps = {camera: torch.cat([part.maps[camera] for part in parts]) for camera in parts[0].maps}
     return Heatmaps(parts[0].method, maps, torch.cat([part.words for part in parts]))
-
-
-def rows(inputs: Inputs, most: int) -> Iterator[Inputs]:
-    """The same inputs, at most so many rows at a time; of single moments only."""
-    for start in range(0, len(inputs.state), most):
-        some = slice(start, start + most)
-        images = {camera: pictures[some] for camera, pictures in inputs.images.items()}
-        present = {name: flags[some] for name, flags in inputs.present.items()}
-        yield Inputs(images, inputs.state[some], inputs.words[some], inputs.word_mask[some], present)
 
 
 def _part(policy: Policy, inputs: Inputs) -> Heatmaps:
@@ -154,8 +144,8 @@ def _loss(policy: Policy, fused: Tokens, chunk: Float[Tensor, "b horizon a"]) ->
 
 
 def _without_words(inputs: Inputs) -> Inputs:
-    present = inputs.present | {INSTRUCTION: torch.zeros_like(inputs.present[INSTRUCTION])}
-    return Inputs(inputs.images, inputs.state, inputs.words, inputs.word_mask, present)
+    absent = torch.zeros_like(inputs.present[INSTRUCTION])
+    return replace(inputs, present=inputs.present | {INSTRUCTION: absent})
 
 
 def _by_camera(grids: Grids) -> Grids:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from plait.diagnose.bootstrap import ratio
-from plait.diagnose.heatmaps import ROWS, rows
+from plait.diagnose.heatmaps import ROWS
 from plait.policy import Policy
 from plait.types import Inputs
 
@@ -60,7 +60,7 @@ def _predict(policy: Policy, inputs: Inputs) -> Float[Tensor, "b horizon a"]:
     """Normalised; a head that draws noise draws the same for the same rows."""
     chunks = []
     with torch.random.fork_rng():
-        for some in rows(inputs, ROWS):
+        for some in inputs.split(ROWS):
             torch.manual_seed(0)
             chunks.append(policy.normalise_action.normalise(policy.predict(some)).cpu())
     return torch.cat(chunks)

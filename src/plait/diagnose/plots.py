@@ -12,10 +12,12 @@ from torch import Tensor
 
 from plait.diagnose.overlay import overlaid
 from plait.diagnose.style import COLOURS, styled
+from plait.evaluate.lettering import font_for, legible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 ACROSS = 6  # pictures beside each other
 LABELS = len(COLOURS) - 1  # that have a colour of their own; the others share the last one
@@ -46,6 +48,7 @@ def attention_overlay(
     """
     from matplotlib.figure import Figure  # only where it is used: it takes a second to load
 
+    words = list(map(legible, words))
     rows: list[list[tuple[str, np.ndarray]]] = []
     for camera, picture in pictures.items():
         if len(maps[camera]) != len(words):
@@ -58,7 +61,7 @@ def attention_overlay(
     for down, row in enumerate(rows):
         for column, (title, picture) in enumerate(row):
             axes = figure.add_subplot(len(rows), across, down * across + column + 1)
-            axes.set_title(title, fontsize=10)
+            _lettered(axes.set_title(title, fontsize=10))
             axes.imshow(picture, interpolation="bicubic")
             axes.set_axis_off()
     figure.supxlabel("bright where it looks; one scale for each camera", fontsize=9)
@@ -101,9 +104,10 @@ def _scatter(axes: "Axes", points: Tensor, labels: Sequence[str], title: str, pr
     names = sorted(set(labels), key=lambda name: (name == "others", name))
     for colour, name in zip(COLOURS, names, strict=False):
         here = points[[label == name for label in labels]]
-        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, label=name)
+        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, label=legible(name))
     axes.set(title=title, xlabel=f"{projection} 1", ylabel=f"{projection} 2", xticks=[], yticks=[])
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=9)
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=9)
+    _lettered(*legend.get_texts())
 
 
 def visualize_cross_attention(
@@ -113,7 +117,8 @@ def visualize_cross_attention(
 ) -> "Figure":
     """Where each word looks in the image, and below, what each patch takes from the words.
 
-    Of a batch, the first row is drawn; of several heads, the mean.
+    Of a batch, the first row is drawn; of several heads, the mean. Words in letters that no font here has are spelled
+    in Latin ones (Korean), or escaped.
 
     >>> weights = {"vision_to_text": torch.rand(1, 8, 49, 6), "text_to_vision": torch.rand(1, 8, 6, 49)}
     >>> figure = visualize_cross_attention(weights, text_tokens=["pick", "up", "the", "red", "ball"])
@@ -134,19 +139,21 @@ def visualize_cross_attention(
 
     looks, taken = (_first(attention_weights[way]) for way in ("text_to_vision", "vision_to_text"))
     words = [f"word {i + 1}" for i in range(text_tokens)] if isinstance(text_tokens, int) else list(text_tokens)
-    words = words[: looks.shape[0]]
+    words = list(map(legible, words[: looks.shape[0]]))
     rows, columns = _grid(looks.shape[1], vision_patches)
     across = min(len(words), 5)
     down = -(-len(words) // across)
     figure = Figure(figsize=(2.2 * across, 2.4 * (down + 1)), layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(down, 1)).flat
     for index, word in enumerate(words):
-        axes = upper.add_subplot(down, across, index + 1, title=word)
+        axes = upper.add_subplot(down, across, index + 1)
+        _lettered(axes.set_title(word))
         axes.imshow(looks[index].view(rows, columns).numpy(), cmap="viridis")
         axes.set_axis_off()
     axes = lower.add_subplot(title="each patch over the words", xlabel="patch, row by row")
     axes.imshow(taken[:, : len(words)].T.numpy(), cmap="viridis", aspect="auto", interpolation="nearest")
     axes.set_yticks(range(len(words)), words)
+    _lettered(*axes.get_yticklabels())
     return figure
 
 
@@ -170,6 +177,15 @@ def plot_modality_embeddings(vision_embeds: Float[Tensor, "n d"], text_embeds: F
         axes.scatter(*part.T.numpy(), marker=marker, alpha=0.7, label=name)
     axes.legend()
     return figure
+
+
+def _lettered(*texts: "Text") -> None:
+    """Draw each ``legible`` text in a font that has its letters, which matplotlib's own lacks for Korean."""
+    from matplotlib.font_manager import FontProperties
+
+    for text in texts:
+        font = font_for(text.get_text(), 10).path
+        text.set_fontproperties(FontProperties(fname=str(font), size=text.get_fontsize()))
 
 
 def _first(weights: Tensor) -> Float[Tensor, "n m"]:

@@ -9,16 +9,20 @@ DIR/eval/NAME/       each evaluation: eval.json, and films of some
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import plait
+from plait import envs
 from plait.config import unknown
+from plait.data.lerobot import Dataset
 from plait.diagnose import attention, costs, data, embeddings, listens, modalities, page, works
 from plait.diagnose.subject import Answer, Subject
 from plait.evaluate.pool import employed
-from plait.files import locked, read_json, write_whole
+from plait.evaluate.protocol import fitting
+from plait.files import json_text, locked, read_json, write_whole
 
 QUESTIONS: dict[str, Callable[[Subject], Answer]] = {
     "works": works.ask,
@@ -43,8 +47,8 @@ def diagnose(
     settings begin a new report.
 
     Raises:
-        ValueError: no such question, or the policy does not fit the environment, or another process writes into
-            ``out``.
+        ValueError: no such question, or one that cannot be answered (see ``refuse_unanswerable``), or another process
+            writes into ``out``.
         KeyboardInterrupt: interrupted; the report has what is answered and names what is missing.
     """
     for name in questions:
@@ -60,6 +64,7 @@ def report(
     """``diagnose`` in a folder that the caller has locked. ``more``: sections behind the answers that there are."""
     settings = settings_of(subject)
     answers = answered(folder, settings)
+    refuse_unanswerable(subject, [name for name in questions if name not in answers])
     with employed(subject.workers) as workers:
         subject = replace(subject, folder=folder, workers=workers)
         for name in filter(questions.__contains__, QUESTIONS):
@@ -70,6 +75,20 @@ def report(
             missing = [other for other in questions if other not in answers]
             _write(folder, settings, answers, missing, more(answers))
             yield name, answers[name]
+
+
+def refuse_unanswerable(subject: Subject, questions: Sequence[str]) -> None:
+    """Say before the first question what stands in the way of the last one.
+
+    Raises:
+        ValueError: no dataset that can be read, for the question of the data; or the policy does not fit the
+            environment, for any other.
+    """
+    if "data" in questions:
+        Dataset.read(data.named(subject))
+    if set(questions) - {"data"}:
+        with closing(envs.make(subject.env, **subject.env_args)) as env:
+            fitting(subject.policy, env, subject.env)
 
 
 def settings_of(subject: Subject) -> dict[str, Any]:
@@ -124,7 +143,7 @@ def _write(
         write_whole(_parts(folder, name), "".join(answer.parts))
         told[name] = {key: value for key, value in asdict(answer).items() if key != "parts"}
     numbers = {"settings": settings, "missing": missing, "answers": told}
-    write_whole(folder / NUMBERS, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / NUMBERS, json_text(numbers))
     write_whole(folder / PAGE, document(settings, answers, missing, more))
 
 

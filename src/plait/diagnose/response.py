@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plait.diagnose.bootstrap import ratio
-from plait.diagnose.heatmaps import ROWS, rows
+from plait.diagnose.heatmaps import ROWS
 from plait.policy import Policy
 from plait.types import Observation
 
@@ -69,5 +69,5 @@ def _chunks(policy: Policy, observation: Observation, seed: int) -> Float[Tensor
     """What the policy would do, normalised; ``seed``: of the noise that it may draw."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        some = rows(policy.prepare(observation), ROWS)
+        some = policy.prepare(observation).split(ROWS)
         return torch.cat([policy.normalise_action.normalise(policy.predict(each)).cpu() for each in some])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from plait.alignment.aligner import AlignConfig, Aligner, PairBatch
 from plait.alignment.pairs import Pairs
+from plait.alignment.right import Right
 from plait.config import to_dict
 from plait.data.augment import Augment
 from plait.data.loader import held_out
@@ -76,8 +78,17 @@ def align(config: AlignConfig, train: TrainConfig, pairs: Pairs, out: Path | str
 
 
 def divided(pairs: Pairs, share: float) -> tuple[Pairs, Pairs]:
-    """What is learned from, and what is held out: a fixed draw, so that every run and tool picks the same."""
+    """What is learned from, and what is held out: a fixed draw, so that every run and tool picks the same.
+
+    Raises:
+        ValueError: fewer than 2 pictures are held out.
+    """
     kept = held_out(len(pairs), share)
+    if len(kept) < 2:
+        raise ValueError(
+            f"train.val_fraction = {share:g}: it holds out {len(kept)} of {len(pairs)} pictures, the metrics need 2; "
+            "give more pictures, or hold out a larger share of them (--train.val-fraction)."
+        )
     return pairs.some(np.setdiff1d(np.arange(len(pairs)), kept)), pairs.some(kept)
 
 
@@ -107,8 +118,7 @@ class PairSource:
             )
         self.learned, self.kept, self.model, self.batch_size = learned, kept, model, batch_size
         self.seed, self.augment, self.world = seed, augment, world
-        texts = sorted({text for pairs in (learned, kept) for texts in pairs.texts for text in texts})
-        self._number = {text: number for number, text in enumerate(texts)}
+        self._most = max(len(texts) for pairs in (learned, kept) for texts in pairs.texts)
 
     def stream(self, start: int, stop: int) -> Iterator[PairBatch]:
         for step in range(start, stop):
@@ -131,11 +141,11 @@ class PairSource:
         """This process's rows of a batch of all processes together."""
         texts = pairs.drawn(rng)
         words, mask = self.model.tokenizer.encode(texts)
-        numbers = torch.tensor([self._number[text] for text in texts])
-        own = PairBatch(*map(self.world.part, (pairs.images, words, mask, numbers)))
+        right = Right.told(texts, pairs.texts, self._most)
+        own = PairBatch(*map(self.world.part, (pairs.images, words, mask, right.texts, right.true)))
         if self.augment is None or generator is None:
             return own
-        return PairBatch(self.augment(own.images, generator, self.world), own.words, own.word_mask, own.text)
+        return replace(own, images=self.augment(own.images, generator, self.world))
 
 
 def check(train: TrainConfig) -> None:

@@ -1,11 +1,13 @@
 """Replay: what was recorded happens again, and of each planted fault the report says what it is and how to undo it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from faults import GRIPPER, X, action, as_places, early, exchanged, late, plant, positions, state, times
+from plait.data.episode import Episode
 
 FAULTS = {
     "the sign of action gripper is turned": action(times(GRIPPER, -1)),
@@ -40,6 +42,35 @@ def test_what_no_simple_fault_explains_is_an_error_too(error, pick: Path, tmp_pa
     rng = np.random.default_rng(0)
     noise = action(lambda values: np.clip(values + rng.normal(0, 1, values.shape), -1, 1).astype(np.float32))
     assert "no single sign, order, delay, scale or unit" in error("replay", plant(pick, tmp_path / "d", noise))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_of_episodes_as_short_as_a_delay_no_delay_is_told(frames: int, error, pick: Path, tmp_path: Path) -> None:
+    """Of three frames, an action that stands three frames too early would leave none as it was recorded."""
+    rng = np.random.default_rng(0)
+
+    def fragment(episode: Episode) -> Episode:
+        assert episode.state is not None
+        images = {camera: pictures[:frames] for camera, pictures in episode.images.items()}
+        noise = rng.uniform(-1, 1, episode.action[:frames].shape).astype(np.float32)
+        return replace(episode, images=images, state=episode.state[:frames], action=noise)
+
+    told = error("replay", plant(pick, tmp_path / "d", fragment))
+    assert told.startswith("0 of 5 replays succeed") and "frames too" not in told
+
+
+def test_a_fragment_among_the_episodes_does_not_hide_a_delay(error, pick: Path, tmp_path: Path) -> None:
+    first = iter([True, *[False] * 8])
+
+    def late_or_cut(episode: Episode) -> Episode:
+        assert episode.state is not None
+        episode = action(late(2))(episode)
+        if not next(first):
+            return episode
+        images = {camera: pictures[:2] for camera, pictures in episode.images.items()}
+        return replace(episode, images=images, state=episode.state[:2], action=episode.action[:2])
+
+    assert "each action stands 2 frames too late" in error("replay", plant(pick, tmp_path / "d", late_or_cut))
 
 
 def test_without_a_simulator_or_seeds_it_says_why_not(error, pick: Path) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from faults import mispair, plant, rewrite
+from faults import episodes, mispair, plant, rewrite
+from plait.data.episode import Episode
+from plait.data.lerobot import Dataset
 
 
 def test_one_instruction_for_all_is_worth_a_look(error, pick: Path, tmp_path: Path) -> None:
@@ -31,6 +33,32 @@ def test_instructions_of_other_episodes_are_named(error, pick: Path, tmp_path: P
 def test_frames_with_another_instruction_than_their_episode_are_named(error, pick: Path, tmp_path: Path) -> None:
     last = rewrite(pick, tmp_path / "d", "task_index", lambda index: np.where(index == 0, index.max(), index))
     assert "episodes have two instructions: episode 0 has" in error("pairing", last)
+
+
+def test_a_demonstration_that_stands_there_twice_with_two_instructions_is_named(
+    error, pick: Path, tmp_path: Path
+) -> None:
+    first, third = (Dataset.open(pick).episodes[i].instructions[0] for i in (0, 3))
+    copies = {5: 0, 7: 3, 8: 3}  # episode -> the one of which it has the numbers and the pictures
+
+    def again(words: dict[int, str]) -> Path:
+        old, turns = episodes(Dataset.open(pick)), iter(range(9))
+
+        def copied(episode: Episode) -> Episode:
+            place = next(turns)
+            same = old[copies.get(place, place)]
+            return replace(same, instruction=words.get(place, same.instruction))
+
+        return plant(pick, tmp_path / str(len(words)), copied)
+
+    told = error("repeated", again({5: "push it", 7: "push it", 8: third.upper() + "!"}))
+    assert told == (
+        "2 demonstrations stand there several times, with the same states and actions under different instructions "
+        f"(episodes 0 and 5, 3 and 7 and 8): episode 0 has {first!r}, episode 5 'push it'; "
+        "find out which is right and drop the others"
+    )
+    assert error("repeated", again({5: f"{first}."}), "ok"), "the same words twice lie to nobody"
+    assert error("repeated", pick, "ok") == "no demonstration stands there twice under different instructions"
 
 
 def test_a_missing_instruction_is_an_error(error, pick: Path, tmp_path: Path) -> None:

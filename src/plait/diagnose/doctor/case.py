@@ -102,8 +102,8 @@ class Case:
     @cached_property
     def followed(self) -> list[Pair]:
         """Entries that are both felt and commanded and that move: x, y and z, or where there are none, any others."""
-        moving = [pair for pair in pairs(self.spec) if _varies(self.state[:, pair.felt], self.finite)]
-        moving = [pair for pair in moving if _varies(self.action[:, pair.commanded], self.finite)]
+        felt, commanded = still(self.state[self.finite]), still(self.action[self.finite])
+        moving = [pair for pair in pairs(self.spec) if not felt[pair.felt] and not commanded[pair.commanded]]
         return [pair for pair in moving if last_part(pair.name) in ("x", "y", "z")] or moving
 
     @cached_property
@@ -189,5 +189,8 @@ def last_part(name: str) -> str:
     return re.split(r"[._ ]", name.lower())[-1]
 
 
-def _varies(values: np.ndarray, finite: np.ndarray) -> bool:
-    return bool(np.ptp(values[finite]) > 1e-9) if finite.any() else False
+def still(values: np.ndarray) -> np.ndarray:
+    """bool ``[d]`` of ``[n, d]``: entries that never differ by more than float32 rounds; all of them without rows."""
+    if not len(values):
+        return np.ones(values.shape[1:], bool)
+    return np.asarray(np.ptp(values, axis=0) <= 1e-6 * (1e-3 + np.abs(values).max(axis=0)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from plait.diagnose.doctor.case import Case, is_gripper, pairs
+from plait.diagnose.doctor.case import Case, is_gripper, pairs, still
 from plait.diagnose.doctor.finding import Finding, skipped
 
 MOVES = 0.1  # of the largest standard deviation among the entries that are felt and commanded
@@ -15,34 +15,34 @@ BEYOND = 1e-3  # of the distance between the limits
 def constant(case: Case) -> Iterator[Finding]:
     """Entries change where they should: one that never does is a fault where what belongs to it changes."""
     state, action = case.state[case.finite], case.action[case.finite]
-    still = {"state": _still(state), "action": _still(action)}
-    if still["action"].all():
+    flat = {"state": still(state), "action": still(action)}
+    if flat["action"].all():
         yield Finding("error", "no entry of the action ever changes; nothing can be learned: record the commands")
         return
-    if case.spec.state and still["state"].all():
+    if case.spec.state and flat["state"].all():
         yield Finding("error", "no entry of the state ever changes; record the sensors, or leave the state out")
         return
-    faults = list(_left_behind(case, state, action, still))
+    faults = list(_left_behind(case, state, action, flat))
     yield from faults
     if not faults:
         names = {"state": case.spec.state, "action": case.spec.actions}
-        known = [f"{key}: {', '.join(np.array(names[key])[flat])}" for key, flat in still.items() if flat.any()]
+        known = [f"{key}: {', '.join(np.array(names[key])[which])}" for key, which in flat.items() if which.any()]
         kept = f"; {'; '.join(known)} never change, and a policy will keep them so" if known else ""
         yield Finding("ok", f"entries change where they should{kept}")
 
 
-def _left_behind(case: Case, state: np.ndarray, action: np.ndarray, still: dict[str, np.ndarray]) -> Iterator[Finding]:
+def _left_behind(case: Case, state: np.ndarray, action: np.ndarray, flat: dict[str, np.ndarray]) -> Iterator[Finding]:
     """What stands still although its counterpart does not."""
     largest = max((float(state[:, pair.felt].std()) for pair in pairs(case.spec)), default=0.0)
     for pair in pairs(case.spec):
         name, s, a = pair.name, pair.felt, pair.commanded
         felt, commanded = float(state[:, s].std()), float(action[:, a].std())
         numbers = {"state_std": felt, "action_std": commanded}
-        if still["action"][a] and felt > MOVES * largest:
+        if flat["action"][a] and felt > MOVES * largest:
             moves = f"although the state's {name} moves (standard deviation {felt:.3g})"
             fix = "record the command that moves it"
             yield Finding("error", f"action: {name} is always {action[0, a]:.4g}, {moves}; {fix}", numbers)
-        if still["state"][s] and not still["action"][a]:
+        if flat["state"][s] and not flat["action"][a]:
             moves = f"although the action's {name} changes (standard deviation {commanded:.3g})"
             fix = "record the sensor, or leave the entry out"
             yield Finding("error", f"state: {name} is always {state[0, s]:.4g}, {moves}; {fix}", numbers)
@@ -80,8 +80,3 @@ def limits(case: Case) -> Iterator[Finding]:
         said = ", ".join(f"{name} is up to {worst:.3g}" for name, worst in over.items())
         rule = f"beyond the limits in {share:.0%} of the frames, where it is clipped"
         yield Finding("error", f"action: {said}, {rule}; use the unit that the environment expects", {"share": share})
-
-
-def _still(values: np.ndarray) -> np.ndarray:
-    """bool ``[d]``: entries that differ by no more than float32 rounds."""
-    return np.ptp(values, axis=0) <= 1e-6 * (1e-3 + np.abs(values).max(0)) if len(values) else np.zeros(0, bool)

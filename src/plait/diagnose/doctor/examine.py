@@ -38,6 +38,7 @@ CHECKS: dict[str, Check] = {
     "length": clock.length,
     "words": words.instructions,
     "pairing": words.pairing,
+    "repeated": words.repeated,
     "scene": words.scene,
 }
 

@@ -107,7 +107,7 @@ def action_faults(case: Case, episodes: list[Shown], replays: list[Replay]) -> I
     box = case.simulator.action_space if case.simulator else None
     executed = [np.clip(each.action, getattr(box, "low", None), getattr(box, "high", None)) for each in episodes]
     gain = _gain(case, executed, [again.state for again in replays])
-    for lag in LAGS:
+    for lag in _lags(episodes):
         said, cure = f"each action stands {frames(lag)} too", "pair each observation with the action"
         late = f"{said} late; {cure} {frames(lag)} later"
         yield late, lambda each, k=lag: np.concatenate([each.action[k:], each.action[-1:].repeat(k, 0)])
@@ -140,17 +140,21 @@ def state_faults(case: Case, episodes: list[Shown], replays: list[Replay]) -> It
     """Faults of the recorded states alone: the actions succeed as they are, or not."""
     successes = sum(again.success for again in replays)
     recorded, replayed = [each.state for each in episodes], [again.state for again in replays]
-    for lag in LAGS:
+    for lag in _lags(episodes):
         said, cure = f"each state stands {frames(lag)} too", "pair each action with the state"
-        longer = [i for i, states in enumerate(recorded) if len(states) > lag]
-        early = [difference(case, recorded[i][:-lag], replayed[i][lag:]) for i in longer]
-        late = [difference(case, recorded[i][lag:], replayed[i][:-lag]) for i in longer]
-        if longer:
-            yield Explanation(f"{said} early; {cure} {frames(lag)} before", float(np.mean(early)), successes)
-            yield Explanation(f"{said} late; {cure} {frames(lag)} after", float(np.mean(late)), successes)
+        early = [difference(case, one[:-lag], other[lag:]) for one, other in zip(recorded, replayed, strict=True)]
+        late = [difference(case, one[lag:], other[:-lag]) for one, other in zip(recorded, replayed, strict=True)]
+        yield Explanation(f"{said} early; {cure} {frames(lag)} before", float(np.mean(early)), successes)
+        yield Explanation(f"{said} late; {cure} {frames(lag)} after", float(np.mean(late)), successes)
     sentences, mended = _mended(case, np.concatenate(recorded), np.concatenate(replayed))
     if sentences:
         yield Explanation("; ".join(sentences), difference(case, mended, np.concatenate(replayed)), successes)
+
+
+def _lags(episodes: list[Shown]) -> list[int]:
+    """Those that leave at least half of each episode as it was recorded: with nothing left, any fault is undone."""
+    shortest = min(len(each.action) for each in episodes)
+    return [lag for lag in LAGS if 2 * lag <= shortest]
 
 
 def _mended(case: Case, recorded: np.ndarray, replayed: np.ndarray) -> tuple[list[str], np.ndarray]:

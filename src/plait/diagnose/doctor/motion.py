@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plait.diagnose.doctor.case import Case, Pair, is_gripper, last_part, span
+from plait.diagnose.doctor.case import Case, Pair, is_gripper, last_part, span, still
 from plait.diagnose.doctor.finding import Finding, Severity, frames, skipped
 from plait.spec import Spec
 
@@ -99,7 +99,7 @@ def gripper(case: Case) -> Iterator[Finding]:
     for a in commanded:
         name = case.spec.actions[a]
         own = [i for i in felt if case.spec.state[i] == name] or felt
-        if not _varies(case.action[:, a]):
+        if still(case.action[case.finite][:, a]):
             yield Finding("ok", f"{name} never changes, so that its sign cannot be seen without a simulator")
             continue
         r = max((_gripper_r(case, a, own, lag) for lag in _soon(case)), key=abs)
@@ -168,7 +168,7 @@ def _gripper_r(case: Case, command: int, fingers: list[int], lag: int) -> float:
         return 0.0
     x = np.concatenate([case.action[row.start : row.start + row.length - lag, command] for row in rows])
     y = np.concatenate([case.state[row.start + lag : row.start + row.length, fingers].sum(1) for row in rows])
-    return float(np.corrcoef(x, y)[0, 1]) if _varies(x) and _varies(y) else 0.0
+    return float(np.corrcoef(x, y)[0, 1]) if not (still(x) or still(y)) else 0.0
 
 
 def _soon(case: Case) -> range:
@@ -186,7 +186,3 @@ def _unit(units: tuple[str, ...] | None, entry: int) -> float:
     """``"10 mm"`` -> 0.01; NaN where a unit is unknown, which compares with nothing."""
     match = re.fullmatch(r"([\d.]*) ?(\w+)", units[entry]) if units else None
     return float(match[1] or 1) * UNITS[match[2]] if match and match[2] in UNITS else np.nan
-
-
-def _varies(values: np.ndarray) -> bool:
-    return bool(np.nanstd(values) > 1e-9)

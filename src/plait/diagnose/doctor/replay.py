@@ -28,7 +28,7 @@ def replay(case: Case) -> Iterator[Finding]:
     if not bad:
         yield Finding("ok", said, numbers)
         return
-    tried = bad[:TRIED]
+    tried = sorted(bad, key=lambda i: -len(episodes[i].action))[:TRIED]  # a fragment shows no delay
     found = explain(case, [episodes[i] for i in tried], [replays[i] for i in tried], CLOSE)
     if found is None:
         nothing = "no single sign, order, delay, scale or unit explains it"

@@ -3,9 +3,11 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from hashlib import sha256
 
 import numpy as np
 
+from plait.data.tables import EpisodeRow
 from plait.diagnose.doctor.case import Case, span
 from plait.diagnose.doctor.finding import Finding, skipped, some
 
@@ -45,6 +47,25 @@ def pairing(case: Case) -> Iterator[Finding]:
         yield Finding("error", sentence, {"episodes": len(other)})
 
 
+def repeated(case: Case) -> Iterator[Finding]:
+    """No demonstration stands there twice under different instructions."""
+    same = defaultdict(list)
+    for row in case.sound:
+        numbers = np.hstack([case.state[span(row)], case.action[span(row)]])
+        same[sha256(numbers.tobytes()).digest()].append(row.index)
+    told = {row.index: _told(case, row) for row in case.sound}
+    found = [rows for rows in same.values() if len({plain(told[i]) for i in rows}) > 1]
+    if found:
+        one = found[0][0]
+        other = next(i for i in found[0] if plain(told[i]) != plain(told[one]))
+        which = some([" and ".join(map(str, rows)) for rows in found])
+        rule = "demonstrations stand" if len(found) > 1 else "demonstration stands"
+        said = f"several times, with the same states and actions under different instructions (episodes {which})"
+        shown = f"episode {one} has {told[one]!r}, episode {other} {told[other]!r}"
+        fix = "find out which is right and drop the others"
+        yield Finding("error", f"{len(found)} {rule} there {said}: {shown}; {fix}", {"episodes": found})
+
+
 def scene(case: Case) -> Iterator[Finding]:
     """The recorded scene asks for what the instruction says."""
     if case.no_scenes:
@@ -69,6 +90,12 @@ def scene(case: Case) -> Iterator[Finding]:
 def plain(sentence: str) -> str:
     """Without case, punctuation and superfluous spaces."""
     return " ".join(re.sub(r"[\W_]+", " ", sentence.casefold()).split())
+
+
+def _told(case: Case, row: EpisodeRow) -> str:
+    """The instruction of an episode's frames."""
+    tasks = case.dataset.tasks
+    return " / ".join(tasks[i] for i in _known(case.dataset.columns.values["task_index"][span(row)], tasks))
 
 
 def _known(index: np.ndarray, tasks: list[str]) -> list[int]:
