@@ -24,7 +24,7 @@ import msgpack
 import numpy as np
 
 from messages import message
-from plait.serve.client import Client
+from plait.serve.client import Client, Late
 from plait.serve.codec import Malformed, pack, unpack
 
 MARKERS = bytes([0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, *range(0xC0, 0xE0)])  # what begins a value in msgpack
@@ -278,39 +278,56 @@ def _garbage(draw: random.Random, port: int) -> None:
 
 
 class Healthy:
-    """A robot in a thread of its own, which checks each of its answers against the bare policy."""
+    """Robots, each in a thread of its own with observations of its own, which check their answers against the bare
+    policy's.
 
-    def __init__(self, policy: Any, port: int) -> None:
-        self.port, self.checked, self.slowest = port, 0, 0.0
-        self.wrong: list[str] = []
+    Attributes:
+        checked: of each robot, its answers.
+        late: answers that came when the chunk was over.
+        slowest: seconds, of all of them.
+    """
+
+    def __init__(self, policy: Any, port: int, robots: int = 4) -> None:
         from serving import expected
 
-        self._sent = [message(seed) for seed in range(8)]
-        self._expected = [expected(policy, sent) for sent in self._sent]
+        self.port, self.checked, self.late, self.slowest = port, [0] * robots, 0, 0.0
+        self.wrong: list[str] = []
+        sent = [[message(8 * robot + seed) for seed in range(8)] for robot in range(robots)]
+        self._right = [[(each, expected(policy, each)) for each in own] for own in sent]
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._threads = [threading.Thread(target=self._run, args=(robot,)) for robot in range(robots)]
 
     def __enter__(self) -> "Healthy":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         try:
-            with Client(port=self.port, timeout=30) as robot:
+            with Client(port=self.port, timeout=30, robot=f"healthy {number}") as robot:
                 while not self._stop.is_set():
-                    i, start = self.checked % 8, time.monotonic()
-                    reply = robot.infer(self._sent[i])
-                    self.slowest = max(self.slowest, time.monotonic() - start)
-                    if not np.allclose(reply["actions"], self._expected[i], rtol=1e-4, atol=1e-5):
-                        self.wrong.append(f"answer {self.checked}: {reply['safety']}, {reply['actions']}")
-                    self.checked += 1
+                    self._ask(robot, number)
                     time.sleep(0.05)
         except Exception as error:
-            self.wrong.append(repr(error))
+            self.wrong.append(f"robot {number}: {error!r}")
+
+    def _ask(self, robot: Client, number: int) -> None:
+        (sent, right), start = self._right[number][self.checked[number] % 8], time.monotonic()
+        try:
+            reply = robot.infer(sent)
+        except Late:
+            self.late += 1
+        else:
+            if not np.allclose(reply["actions"], right, rtol=1e-4, atol=1e-5):
+                told = f"{reply['safety']}, {reply['actions']}"
+                self.wrong.append(f"robot {number}, answer {self.checked[number]}: {told}")
+            self.checked[number] += 1
+        self.slowest = max(self.slowest, time.monotonic() - start)
 
 
 def main() -> None:
@@ -353,16 +370,17 @@ def _measured_server(folder: Path, count: int, seed: int) -> dict[str, Any]:
         Client(port=port, wait=60).close()
         fuzz_server(port, min(count, 2000), seed + 1)
         before, start = _memory(server.pid), time.monotonic()
-        with Healthy(policy, port) as robot:
+        with Healthy(policy, port) as robots:
             found = fuzz_server(port, count, seed)
         after, seconds = _memory(server.pid), time.monotonic() - start
-        assert server.poll() is None and not robot.wrong, robot.wrong[:3]
+        assert server.poll() is None and not robots.wrong, robots.wrong[:3]
+        assert min(robots.checked) > 0 and not robots.late, f"{robots.late} late, slowest {robots.slowest:.2f} s"
     finally:
         server.terminate()
     assert server.wait(20) == 0
     told = {"messages": count, "seconds": seconds, **found, "memory_mib": [round(before), round(after)]}
-    healthy = {"answers": robot.checked, "wrong": len(robot.wrong), "slowest_ms": round(1e3 * robot.slowest)}
-    return {**told, "healthy_session": healthy}
+    healthy = {"answers": robots.checked, "wrong": len(robots.wrong), "slowest_ms": round(1e3 * robots.slowest)}
+    return {**told, "healthy_sessions": healthy}
 
 
 def _memory(pid: int) -> float:

@@ -9,7 +9,18 @@ import torch
 
 from plait import checkpoint, envs
 from plait.cli import main
-from plait.evaluate.failures import DURATIONS, MOMENTS, Case, Failure, broken, evaluate_failures, failures, summary
+from plait.evaluate.failure_table import summary
+from plait.evaluate.failures import (
+    DURATIONS,
+    MOMENTS,
+    PARTIAL,
+    Case,
+    Failure,
+    Pool,
+    broken,
+    evaluate_failures,
+    failures,
+)
 from plait.safety.calibration import Calibration
 from plait.safety.health import Known
 from plait.types import Observation
@@ -145,6 +156,36 @@ def test_absolute_actions_are_refused():
     policy = small_policy(spec=replace(TABLETOP, action_kind="absolute", state_units=None, action_units=None))
     with pytest.raises(ValueError, match="failures: what stands still is only known of delta actions"):
         evaluate_failures(policy, "tabletop", episodes=1)
+
+
+def test_an_interruption_keeps_what_is_finished_and_the_same_call_continues(tmp_path, policy, monkeypatch):
+    """Ctrl-C comes twice, a kill cuts a line off; in the end all is as if nothing had been."""
+    settings = {"chosen": KINDS[:1], "slots": 4, "workers": 1, "quiet": True}
+    whole = evaluate_failures(policy, "tabletop", episodes=2, out=tmp_path / "whole", **settings)
+    out, step, ended = tmp_path / "out", Pool.step, []
+
+    def interrupted(pool, actions):
+        for episode in step(pool, actions):
+            yield episode
+            raise KeyboardInterrupt
+
+    def counted(pool, actions):
+        ended.extend(episodes := step(pool, actions))
+        return episodes
+
+    for done in (1, 2):
+        monkeypatch.setattr(Pool, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=f"{done} of 8 episodes are finished and the same command contin"):
+            evaluate_failures(policy, "tabletop", episodes=2, out=out, **settings)
+        with (out / PARTIAL).open("a") as file:
+            file.write('{"kind": "bla')
+    assert not (out / "failures.json").exists()
+    other = r"failures\.partial\.jsonl was made with other settings: seed \(0 then, 1 now\); delete it, or say --out"
+    with pytest.raises(ValueError, match=other):
+        evaluate_failures(policy, "tabletop", episodes=2, seed=1, out=out, **settings)
+    monkeypatch.setattr(Pool, "step", counted)
+    assert evaluate_failures(policy, "tabletop", episodes=2, out=out, **settings) == whole
+    assert len(ended) == 6 and not (out / PARTIAL).exists()
 
 
 def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch):

@@ -210,6 +210,17 @@ def test_strange_features_slow_it_down_and_hold_it_when_they_last():
     assert robot.mode is Mode.DEGRADED, "without the wrist there is no such score"
 
 
+def test_features_are_scored_for_what_the_policy_had_when_it_was_asked():
+    """A camera comes back, or goes, while the policy computes."""
+    for was, now, mode in (({}, {"wrist": BLACK}, Mode.HOLD), ({"wrist": BLACK}, {}, Mode.DEGRADED)):
+        robot = Envelope(SPEC, SafetyConfig(trust_after=1, strange_after=1), strange())
+        robot.judge(moment(0, **was), 0.0)
+        asked = robot.present
+        robot.judge(moment(1, **now), 0.1)
+        robot.notice(np.full(2, 99.0), asked)
+        assert robot.mode is mode, "there is a score for everything alone"
+
+
 def test_every_change_of_mode_is_in_the_audit(tmp_path):
     audit = Audit(tmp_path / "audit.jsonl", clock=lambda: 7.0)
     robot = Envelope(SPEC, SafetyConfig(stop_after=2), ranges(), audit, "arm 1")

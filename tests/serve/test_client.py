@@ -256,6 +256,60 @@ def test_a_reset_without_an_answer_raises_whatever_late_says() -> None:
             robot.reset()
 
 
+def test_after_an_interruption_the_next_answer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a message is sent: the server may not have counted it."""
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        answering(lambda connection, _, number: connection.send(reply(number)), server="plait 1") as port,
+        Client(port=port, timeout=0.3) as robot,
+    ):
+        robot.infer({})
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(robot._connection, "send", interrupted)
+            robot.infer({})
+        time.sleep(0.06)
+        assert robot.infer({})["sequence"] == 1
+        robot.infer({})
+        robot.close()
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(robot, "_receive", interrupted)
+            robot.infer({})
+        time.sleep(0.06)
+        assert robot.infer({})["sequence"] == 1, "what the new connection says of itself was no answer"
+
+
+def test_an_answer_whose_actions_are_over_when_it_comes_is_not_taken() -> None:
+    def far_away(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        time.sleep(sent["s"])
+        connection.send(reply(number, safety={"mode": sent["mode"], "reasons": []}, valid_until_ms=100.0))
+
+    with answering(far_away, server="plait 1") as port, Client(port=port, timeout=5, late="hold") as robot:
+        assert "late" not in robot.infer({"s": 0, "mode": "nominal"})
+        held = robot.infer({"s": 0.15, "mode": "nominal"})
+        assert held["late"] and "for which it is valid 0.10 s" in held["safety"]["reasons"][0]
+        assert "late" not in robot.infer({"s": 0.15, "mode": "off"}), "nothing is held back without an envelope"
+
+
+def test_the_server_is_told_of_which_answers_the_robot_has_heard() -> None:
+    told: list[Any] = []
+
+    def noting(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        told.append(sent.get("heard"))
+        time.sleep(0.2 if number == 2 else 0)
+        connection.send(reply(number))
+
+    with answering(noting, server="plait 1") as port, Client(port=port, timeout=0.1, late="hold") as robot:
+        for _ in range(2):
+            robot.infer({})
+        time.sleep(0.2)
+        for _ in range(2):
+            robot.infer({})
+    assert told == [0, 1, 1, 3]
+
+
 def test_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

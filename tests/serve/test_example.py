@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from messages import message
 from plait import envs
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope
 from policies import small_policy
-from serving import serving
+from serving import client, expected, serving
 
 ROOT = Path(__file__).parents[2]
 CODE = (ROOT / "examples/robot.py").read_text(encoding="utf-8").split('"""\n\n')[1]
@@ -27,3 +29,15 @@ def test_a_covered_camera_changes_the_mode(capsys: pytest.CaptureFixture[str]) -
         exec(CODE.replace("8000", str(server.port)), {})
     clean, covered = capsys.readouterr().out.split("covered: front; step 0: ")
     assert "degraded" not in clean and "degraded; images.front: black" in covered
+
+
+def test_a_plain_dictionary_is_understood() -> None:
+    """The line of docs/serving.md."""
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith('reply = robot.infer({"front": front')]
+    policy, sent = small_policy(), message()
+    front, wrist, state = (sent[f"observation/{name}"] for name in ("image", "wrist_image", "state"))
+    with serving(policy) as server, client(server) as robot:
+        names = {"robot": robot, "front": front, "wrist": wrist, "state": state.tolist()}
+        exec(line, names)
+    np.testing.assert_allclose(names["reply"]["actions"], expected(policy, sent), rtol=1e-4, atol=1e-5)

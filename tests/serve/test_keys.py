@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plait.serve.keys import accepted, agree, instruction
+from plait.serve.keys import accepted, agree, executed, instruction, is_reset, taken
 from policies import SPEC
 
 FRONT, WRIST, STATE = np.full((64, 64, 3), 1, np.uint8), np.full((64, 64, 3), 2, np.uint8), np.arange(8.0)
@@ -35,6 +35,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
         "images": {"cam_high": np.moveaxis(FRONT, -1, 0), "cam_left_wrist": np.moveaxis(WRIST, -1, 0)},
         "prompt": "go",
     },
+    "plain": {"front": FRONT, "wrist": WRIST, "state": STATE.tolist(), "prompt": "go"},
 }
 KNOWN = accepted(SPEC)
 
@@ -101,9 +102,25 @@ def test_what_differs_is_told(message: dict[str, Any], sentence: str) -> None:
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("age", "when"),
+    [(40, 9.96), (np.float32(500), 9.5), (10**400, -np.inf), (-(10**400), np.inf), (True, 9.999)],
+)
+def test_when_a_modality_was_captured(age: Any, when: float) -> None:
+    assert taken({"age_ms": {"state": age, "images.front": "old", "images.wrist": None}}, 10.0) == {"state": when}
+
+
+def test_what_says_how_much_was_executed() -> None:
+    assert executed({}, 3) is None
+    assert executed({"heard": 3}, 3) is None and executed({"heard": 2, "executed": 4}, 3) == 0
+    assert executed({"heard": 3, "executed": np.int64(2)}, 3) == 2 and executed({"executed": -1}, 3) == 0
+    assert executed({"heard": "2", "executed": 1.5}, 3) is None and executed({"heard": True}, 3) is None
+    assert is_reset({"reset": True, "heard": 3}) and not is_reset({"reset": True, "state": [0.0]})
+
+
 def test_a_camera_that_no_table_has_needs_to_be_named() -> None:
     spec = replace(SPEC, cameras={"overhead": (32, 32), "wrist": (32, 32)})
-    assert list(accepted(spec)) == ["lerobot", "aloha"], "those that take the policy's own names"
+    assert list(accepted(spec)) == ["lerobot", "aloha", "plain"], "those that take the policy's own names"
     keys = accepted(spec, {"observation/image": "overhead"})["libero"]
     assert agree(CLIENTS["libero"], spec, {"libero": keys}).cameras["overhead"] == "observation/image"
     with pytest.raises(ValueError, match="no convention has a key for each of the cameras 'overhead', 'wrist'"):

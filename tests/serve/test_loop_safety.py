@@ -159,9 +159,17 @@ def test_features_are_scored_by_what_was_present_when_they_were_asked_for(driven
     robot = Robot(lambda step: black("observation/wrist_image") if step >= 5 else {})
     loop = driven(robot, 2.4, execute=4, calibration=Calibration(scores=scores, droppable=True))
     reasons: list[str] = []
+    noticed: list[tuple[str, ...]] = []
     notice = loop.envelope.notice
-    loop.envelope.notice = lambda *told: (notice(*told), reasons.extend(loop.envelope.reasons))
+
+    def note(features: np.ndarray, present: tuple[str, ...]) -> None:
+        notice(features, present)
+        noticed.append(present)
+        reasons.extend(loop.envelope.reasons)
+
+    loop.envelope.notice = note
     loop.run(ticks=14)
+    assert noticed == [full, full, blind], "asked at the steps 0, 4, whose answer comes when the wrist is black, and 8"
     assert "images.wrist: black" in reasons and not [each for each in reasons if "distribution" in each]
 
 

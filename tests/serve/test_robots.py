@@ -1,11 +1,14 @@
 """A safety envelope belongs to a robot: what must not be forgotten stays when its connection ends."""
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from websockets.protocol import State
 
 from messages import message
 from plait.policy import Policy
@@ -53,6 +56,32 @@ def test_a_stopped_robot_that_connects_anew_is_still_stopped_until_its_reset(ser
         assert mode(second) == "nominal"
     with client(server, robot=robot) as third:
         assert mode(third) == "nominal"
+
+
+def test_an_answer_that_could_not_be_sent_is_not_what_the_gripper_was_told(server: Server, policy: Policy) -> None:
+    """The client leaves while the policy computes; what it says then has reached nobody."""
+    step, gone = policy.step, threading.Event()
+    with client(server, robot="left") as first:
+        told = first.infer(message())["hold"][6]
+
+        def slow(*arguments: Any) -> Any:
+            chunk, memory = step(*arguments)
+            gone.wait(10)
+            return chunk + 1, memory
+
+        policy.step = slow
+        (session,) = server._sessions
+        first.timeout = 0.1
+        with pytest.raises(Late):
+            first.infer(message(1))
+    while session.connection.state is not State.CLOSED:
+        time.sleep(0.01)
+    gone.set()
+    while server._sessions:
+        time.sleep(0.01)
+    policy.step = step
+    (whose, envelope), *_ = server._robots._kept
+    assert whose == "robot left" and envelope.still()[6] == pytest.approx(told)
 
 
 def test_a_stop_is_nobody_elses(server: Server) -> None:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,50 @@ def test_the_envelope_goes_on_from_what_the_robot_has_executed(policy: Policy) -
         executed = np.concatenate([robot.infer(message(seed))["actions"][:4, :3] for seed in range(6)])
     growth = np.diff(np.abs(executed), axis=0)
     assert np.abs(executed).max() > 0.02 and growth.max() <= 0.01 + 1e-6
+
+
+JOINTS = replace(SPEC, actions=(*SPEC.state[:6], "gripper"), action_kind="absolute")
+
+
+def unheard(robot: Client, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask, and give up before the answer is there."""
+    with monkeypatch.context() as patched:
+        patched.setattr(robot, "timeout", 0.05)
+        held = robot.infer(sent)
+    assert held["late"]
+
+
+def test_a_chunk_that_came_too_late_counts_neither_for_the_gripper_nor_for_the_place(monkeypatch: Any) -> None:
+    """The policy opens the gripper and moves on in an answer that the robot has dropped; then the state is missing."""
+    slow, plans, at = small_policy(spec=JOINTS), iter([0.1, 0.9, 0.9]), np.full(8, 0.1, np.float32)
+    calibration = Calibration.of(slow, {"train": {"modality_dropout": 0.2}})
+    with serving(slow, lambda: Envelope(JOINTS, calibration=calibration)) as server:
+        step = slow.step
+
+        def planned(*arguments: Any) -> Any:
+            chunk, memory = step(*arguments)
+            number = next(plans)
+            time.sleep(0.2 if number == 0.9 else 0.0)
+            return chunk * 0 + number, memory
+
+        slow.step = planned  # type: ignore[method-assign]
+        with client(server, late="hold") as robot:
+            assert robot.infer({**message(), "observation/state": at})["hold"] == pytest.approx([0.1] * 7)
+            unheard(robot, {**message(1), "observation/state": at}, monkeypatch)
+            held = robot.infer({**message(2), "observation/state": None})
+    assert held["safety"]["mode"] == "hold"
+    np.testing.assert_allclose(held["actions"], np.full((8, 7), 0.1), atol=1e-6)
+
+
+def test_of_a_chunk_that_was_left_early_only_the_executed_steps_count(policy: Policy) -> None:
+    gripper = expected(policy, message())[:, 6]
+    with serving(policy, enveloped(policy)) as server:
+        for steps, told in ((1, gripper[0]), (0, 0), (-3, 0), (True, gripper[3]), ("1", gripper[3]), (99, gripper[7])):
+            with client(server) as robot:
+                robot.infer(message())
+                held = robot.infer({**message(1), "prompt": "", "executed": steps})["actions"]
+                assert held[0, 6] == pytest.approx(told, abs=1e-5)
+                robot.reset()  # what holds would be kept for the next one
 
 
 def test_a_chunk_is_not_executed_beyond_its_end(policy: Policy) -> None:

@@ -461,12 +461,34 @@ def test_tls(policy: Policy, tmp_path: Path) -> None:
             context.wrap_socket(link, server_hostname="localhost")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_files_that_tls_cannot_use(policy: Policy, tmp_path: Path) -> None:
+    """Broken ones, two that do not belong together, and a key with a password, for which nobody is asked."""
+    key, locked, nothing = (tmp_path / name for name in ("key.pem", "locked.pem", "nothing.pem"))
+    certificate, other = tmp_path / "certificate.pem", tmp_path / "other.pem"
+    for wanted, own in ((certificate, key), (other, tmp_path / "other_key.pem")):
+        command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {own} -out {wanted} -subj /CN=localhost"
+        subprocess.run(command.split(), check=True, capture_output=True)
+    command = f"openssl rsa -in {key} -aes256 -passout pass:secret -out {locked}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    nothing.write_text("nothing")
+    for one, two in ((nothing, key), (certificate, nothing), (other, key), (certificate, locked)):
+        with pytest.raises(
+            ValueError, match=f"certificate {one}, private_key {two}: they are no pair that TLS can use"
+        ):
+            Server(policy, ServeConfig(certificate=str(one), private_key=str(two)))
+    for ca in (nothing, tmp_path / "none.pem"):
+        with pytest.raises(ValueError, match=f"ca: {ca} holds no certificate that can be read"):
+            Client("wss://localhost", 1, ca=str(ca))
+
+
 def test_settings_that_cannot_be(policy: Policy) -> None:
     for settings, sentence in (
         ({"port": 65536}, "port: 65536 is not between 0 and 65535"),
         ({"certificate": "a"}, "TLS needs both"),
         ({"api_key": ""}, "api_key: it is empty"),
         ({"batch": 0}, "batch: 0 is too small"),
+        ({"keys": {"a": "front", "b": "front"}}, "keys: 'a' and 'b' name the same camera, 'front'"),
     ):
         with pytest.raises(ValueError, match=sentence):
             ServeConfig(**settings)

@@ -1,14 +1,21 @@
 """A run's folder: what it refuses, what it keeps, and what it continues from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
 
 import tiny
+from plait.cli.calibrate import missing
+from plait.safety.bounds import Seen
+from plait.safety.calibration import Calibration, Score
+from plait.safety.health import Known
 from plait.train.run import Run
 from plait.train.state import TrainState
+from policies import small_policy
 
 MADE_WITH = {"policy": {"fusion": {"type": "film", "depth": 1}}, "train": {"steps": 12, "keep": 2}}
 
@@ -50,6 +57,30 @@ def test_of_a_part_that_was_swapped_only_the_name_is_told(tmp_path: Path) -> Non
         "policy.fusion.type ('film' then, 'cross_attention' now), policy.execute (4 then, 2 now), "
         "policy.keyframe.type (None then, 'keyframe' now)"
     )
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_of_a_calibration_the_next_checkpoint_takes_over_what_is_not_of_the_weights(
+    tmp_path: Path, damaged: bool
+) -> None:
+    policy, score = small_policy(), Score(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), 1.0)
+    ranges, report = Known((-1.0,) * 8, (1.0,) * 8, policy.tokenizer, {"front": 2.0}), {"false_alarms": 0.01}
+    known = Calibration(ranges, Seen((-1.0,) * 7, (1.0,) * 7), {"state": score}, True, report)
+    run, state = open_run(tmp_path, keep=1), TrainState.start(tiny.Model(), tiny.CONFIG)
+    first = run.save(state)
+    known.save(first)
+    if damaged:
+        (first / "safety.json").write_text("{")
+    state.step += 1
+    second = run.save(state)
+    assert run.checkpoints() == [second]
+    if damaged:
+        assert not (second / "safety.json").exists()
+        return
+    taken = Calibration.load(second, policy)
+    assert taken == replace(known, scores={})
+    assert missing("runs/x", known) is None
+    assert "the run went on since the safety envelope was calibrated" in (missing("runs/x", taken) or "")
 
 
 def test_a_run_without_a_checkpoint_may_begin_again_with_other_settings(tmp_path: Path) -> None:

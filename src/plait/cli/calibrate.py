@@ -61,8 +61,11 @@ class Calibrate(Verb):
 
 
 def missing(checkpoint: Path | str, calibration: "Calibration") -> str | None:
-    """What an envelope that has learned nothing lets pass; None where it was calibrated."""
-    if calibration.report:
+    """What an envelope that has learned nothing, or not for these weights, lets pass; None where it was calibrated."""
+    if calibration.scores:
         return None
+    if calibration.report:
+        passes = "the run went on since the safety envelope was calibrated: what looks unusual to these weights passes"
+        return f"{passes} unnoticed; plait calibrate {checkpoint} DATASET learns it again"
     passes = "the safety envelope is not calibrated: unusual states, pictures and actions pass unnoticed"
     return f"{passes}; plait calibrate {checkpoint} DATASET shows it clean ones"

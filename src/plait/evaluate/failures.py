@@ -7,22 +7,23 @@ the policy plans as it always does, every ``execute`` steps. A failure begins at
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from plait.config import refuse_small, to_dict
 from plait.control import Controller
-from plait.evaluate.pool import Episode, Pool, Workers, employed
+from plait.evaluate.failure_table import summaries
+from plait.evaluate.kept import Kept
+from plait.evaluate.pool import Pool, Workers, employed
 from plait.evaluate.protocol import evaluation_seed, protocol
 from plait.evaluate.rollout import SLOTS, rollouts, write_report
-from plait.evaluate.statistics import share
 from plait.evaluate.worker import Scenes
 from plait.files import locked
 from plait.nn.pooling import masked_mean
@@ -35,7 +36,7 @@ from plait.safety.modes import Mode
 from plait.spec import INSTRUCTION, STATE, Spec, camera_modality, camera_name
 from plait.types import Observation
 
-REPORT = "failures.json"
+REPORT, PARTIAL = "failures.json", "failures.partial.jsonl"
 MOMENTS = (2, 6, 12)  # control steps into the episode
 DURATIONS = (5, 15, None)  # control steps; None: to its end
 NONSENSE = "flurbish the quonset"
@@ -65,6 +66,9 @@ def failures(spec: Spec) -> list[Failure]:
     found = [Failure(), *(Failure(kind, group) for group in groups for kind in OF_CAMERAS)]
     found += [Failure(kind, STATE) for kind in ("nan", "missing")] if spec.state else []
     return [*found, *(Failure(kind, INSTRUCTION) for kind in OF_WORDS)]
+
+
+Play = tuple[Failure, bool, int]  # what fails, whether there is an envelope, and the scene
 
 
 @dataclass
@@ -133,8 +137,9 @@ def evaluate_failures(
         clean runs first; ``per_episode``. Shares in percent, with 95 % Wilson intervals.
 
     Raises:
-        ValueError: a number that is too small, actions that are not deltas, or a policy that does not fit.
-        KeyboardInterrupt: interrupted; nothing is written.
+        ValueError: a number that is too small, actions that are not deltas, a policy that does not fit, or what is kept
+            in ``out`` was made with other settings.
+        KeyboardInterrupt: interrupted; the episodes that are finished are kept in ``out``, and the same call continues.
     """
     refuse_small(episodes=(episodes, 1), seed=(seed, 0), slots=(slots, 1))
     calibration = calibration or Calibration()
@@ -145,27 +150,40 @@ def evaluate_failures(
     kinds = [Failure(), *(each for each in chosen or failures(policy.spec) if each.kind != "none")]
     cells = [(failure, enveloped) for failure in kinds for enveloped in (True, False)]
     scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {})
-    controller = Controller(policy, min(slots, episodes * len(cells)))
+    plays = [(*cell, scene) for cell in cells for scene in range(episodes)]
+    controller = Controller(policy, min(slots, len(plays)))
     with closing(scenes.make()) as probe, nullcontext() if out is None else locked(Path(out)):
         told = protocol(controller, scenes, probe, (), seed, checkpoint)
-        repeated = replace(scenes, seeds=scenes.seeds * len(cells))
-        with employed(workers) as staff, features_of(policy) as features:
-            pool = Pool(repeated, probe, controller.rows, 1, staff)
-            drive = Drive(controller, pool, cells, episodes, config, calibration, limits, features)
-            with Bar("failures", len(repeated.seeds), "episodes", quiet=quiet) as bar:
-                rows = sorted(_rows(drive, pool, seed, bar), key=lambda row: row.pop("number"))
         told |= {"safety": to_dict(config), "calibration": calibration.report, "moments": MOMENTS}
         told |= {"durations": DURATIONS, "tolerance": TOLERANCE}
-        result = {"protocol": told, "failures": list(_summaries(rows, cells)), "per_episode": rows}
-        if out is not None:
-            write_report(json.loads(json.dumps(result)), Path(out), REPORT)
+        with Kept(None if out is None else Path(out) / PARTIAL, told) as kept, features_of(policy) as features:
+            drive = Drive(policy, config, calibration, limits, features)
+            play = lambda left: drive.rows(left, scenes, probe, slots, workers, seed)  # noqa: E731
+            rows = _finished(plays, kept, play, quiet)
+            groups = {"begin": MOMENTS, "duration": DURATIONS}
+            result = {"protocol": told, "failures": list(summaries(rows, cells, groups)), "per_episode": rows}
+            if out is not None:
+                write_report(json.loads(json.dumps(result)), Path(out), REPORT)
     return result
 
 
-def _rows(drive: "Drive", pool: Pool, seed: int, bar: Bar) -> Iterator[dict[str, Any]]:
-    for episode in rollouts(drive, pool, seed):
-        bar.advance()
-        yield {**drive.row(episode), "success": episode.success, "steps": len(episode.actions)}
+def _finished(
+    plays: list["Play"], kept: Kept, play: Callable[[list["Play"]], Iterator[dict[str, Any]]], quiet: bool
+) -> list[dict[str, Any]]:
+    """The rows of all plays, of which only those are played that are not kept."""
+    of = lambda row: (Failure(row["kind"], row["modality"]), row["envelope"], row["scene"])  # noqa: E731
+    found = dict.fromkeys(plays) | {of(row): row for row in kept.rows}
+    left = [each for each in plays if found[each] is None]
+    with Bar("failures", len(plays), "episodes", len(plays) - len(left), quiet) as bar:
+        try:
+            for row in play(left) if left else ():
+                kept.add(row)
+                found[of(row)] = row
+                bar.advance()
+        except KeyboardInterrupt:
+            done = f"{bar.completed} of {len(plays)} episodes are finished"
+            raise KeyboardInterrupt(f"interrupted; {done} and {kept.way_on}") from None
+    return [row for each in plays if (row := found[each])]
 
 
 class Drive:
@@ -173,22 +191,36 @@ class Drive:
 
     def __init__(
         self,
-        controller: Controller,
-        pool: Pool,
-        cells: list[tuple[Failure, bool]],
-        episodes: int,
+        policy: Policy,
         config: SafetyConfig,
         calibration: Calibration,
         limits: Bounds,
         features: list[NDArray[np.float32]],
     ) -> None:
-        self.controller, self.pool, self.cells, self.episodes = controller, pool, cells, episodes
-        self.config, self.calibration, self.limits = config, calibration, limits
-        self.spec, self.rate, self.features = controller.policy.spec, limits.rate, features
+        self.policy, self.config, self.calibration, self.limits = policy, config, calibration, limits
+        self.spec, self.rate, self.features = policy.spec, limits.rate, features
         self.cases: dict[int, Case] = {}  # by the episode's number
         plain = Bounds(self.spec, config.limits, rate=limits.rate)  # of the robot and the user, not of training
         self.low, self.high = plain.low, plain.high
-        self._still = np.zeros((pool.slots, len(self.spec.actions)), np.float32)
+
+    def rows(
+        self,
+        plays: list[Play],
+        scenes: Scenes,
+        probe: gymnasium.Env,
+        slots: int,
+        workers: Workers | int | None,
+        seed: int,
+    ) -> Iterator[dict[str, Any]]:
+        """What was counted in each of the plays, as they end."""
+        self.plays, self.controller = plays, Controller(self.policy, min(slots, len(plays)))
+        played = replace(scenes, seeds=tuple(scenes.seeds[scene] for _, _, scene in plays))
+        with employed(workers) as staff:
+            self.pool = Pool(played, probe, self.controller.rows, 1, staff)
+            self._still = np.zeros((self.pool.slots, len(self.spec.actions)), np.float32)
+            for episode in rollouts(self, self.pool, seed):
+                counted = self.cases.pop(episode.index).row()
+                yield {**counted, "success": episode.success, "steps": len(episode.actions)}
 
     def __call__(self, observation: Observation) -> NDArray[np.float32]:
         running = np.flatnonzero(self.pool.running).tolist()
@@ -202,14 +234,10 @@ class Drive:
             sent[slot] = self._sent(self._case(slot), planned[slot], slot, state)
         return sent[:, None]
 
-    def row(self, episode: Episode) -> dict[str, Any]:
-        """What was counted in an episode that has ended."""
-        return {"number": episode.index, **self.cases.pop(episode.index).row()}
-
     def _case(self, slot: int) -> Case:
         index = self.pool.index[slot]
         if index not in self.cases:
-            (failure, enveloped), scene = self.cells[index // self.episodes], index % self.episodes
+            failure, enveloped, scene = self.plays[index]
             begin, duration = MOMENTS[scene % len(MOMENTS)], DURATIONS[scene // len(MOMENTS) % len(DURATIONS)]
             case = Case(failure, enveloped, scene, begin, begin + (duration or 10**9), np.random.default_rng(scene))
             case.envelope = Envelope(self.spec, self.config, self.calibration) if enveloped else None
@@ -349,40 +377,3 @@ def _box(spec: Spec, calibration: Calibration) -> dict[str, Any]:
     low, high = (np.array(side)[list(spec.position)] for side in (known.state_low, known.state_high))
     room = 0.1 * (high - low)
     return {"box_low": tuple((low - room).tolist()), "box_high": tuple((high + room).tolist())}
-
-
-def _summaries(rows: list[dict[str, Any]], cells: list[tuple[Failure, bool]]) -> Iterator[dict[str, Any]]:
-    """One table per cell: over all of its episodes, and by moment and duration."""
-    of = lambda failure, enveloped: [  # noqa: E731
-        row for row in rows if (row["kind"], row["modality"], row["envelope"]) == (*asdict(failure).values(), enveloped)
-    ]
-    for failure, enveloped in cells:
-        clean = {row["scene"]: row["success"] for row in of(Failure(), enveloped)}
-        own = of(failure, enveloped)
-        told = {**asdict(failure), "envelope": enveloped, **summary(own, clean)}
-        for name, values in (("begin", MOMENTS), ("duration", DURATIONS)):
-            told[f"per_{name}"] = {str(v): summary([row for row in own if row[name] == v], clean) for v in values}
-        yield told
-
-
-def summary(rows: list[dict[str, Any]], clean: dict[int, bool]) -> dict[str, Any]:
-    """Of the episodes in which the failure began (in the clean runs: of all).
-
-    ``pc_kept``: of the scenes that end in success when nothing fails, those that do so here as well. ``pc_safe``:
-    episodes without an action outside of the limits and without motion while no camera shows what is there.
-    ``notice``: control steps until the failure was noticed, 1 = at once; ``pc_alarm``: episodes that were not nominal
-    throughout.
-    """
-    hit = [row for row in rows if row["hit"] or row["kind"] == "none"]
-    noticed = [row["noticed"] for row in hit if row["noticed"] is not None]
-    return {
-        "n_episodes": len(hit),
-        **share(row["success"] for row in hit),
-        **share((row["success"] for row in hit if clean[row["scene"]]), "pc_kept"),
-        **share((not row["limits"] and not row["blind"] for row in hit), "pc_safe"),
-        **{f"{name}_steps": sum(row[name] for row in hit) for name in ("limits", "blind", "refused")},
-        **share((row["limits"] > 0 for row in hit), "pc_limits"),
-        **share((row["noticed"] is not None for row in hit), "pc_noticed"),
-        "notice": {"median": median(noticed), "most": max(noticed)} if noticed else None,
-        **share((bool(row["alarm"]) for row in hit), "pc_alarm"),
-    }

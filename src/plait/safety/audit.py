@@ -2,12 +2,13 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
+
+from plait.files import plain
 
 
 class Audit:
@@ -34,17 +35,9 @@ class Audit:
 
     def write(self, event: dict[str, Any]) -> None:
         """One line: the time of day, then ``event``. Numbers that JSON does not know become null."""
-        told = _plain({"at": round(self._clock(), 3), **event})
+        told = plain({"at": round(self._clock(), 3), **event})
         line = json.dumps(told, ensure_ascii=False, allow_nan=False)
         self._file.handle(logging.makeLogRecord({"msg": line}))
 
     def close(self) -> None:
         self._file.close()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

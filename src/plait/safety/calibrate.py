@@ -217,7 +217,7 @@ def _alarm(
         images = {camera: pictures[tick : tick + 1] for camera, pictures in whole.images.items()}
         state = None if whole.state is None else whole.state[tick : tick + 1]
         envelope.judge(Observation(images, state, whole.instruction[tick : tick + 1]), tick / rate)
-        envelope.notice(features[tick])
+        envelope.notice(features[tick], policy.spec.modalities)  # they were computed with everything
         if envelope.mode is not Mode.NOMINAL:
             return envelope.reasons
     return ()

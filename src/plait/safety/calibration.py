@@ -7,6 +7,7 @@ modalities: features without a camera are elsewhere, and are to be as usual for 
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,17 @@ class Calibration:
         if (score := self.scores.get(pattern(present))) is None:
             return None
         return float(score.distance(features)), score.threshold
+
+
+def carry_over(before: Path, after: Path) -> None:
+    """From a calibrated checkpoint to one with other weights of the same run: the ranges stay, which are those of the
+    data; scores are of the weights, and have to be learned again. Nothing happens where ``before`` was not calibrated,
+    or its file is damaged.
+    """
+    with suppress(OSError, ValueError):  # no training ends for that
+        told = json.dumps({**read_json(before / FILE), "thresholds": {}}, indent=1, ensure_ascii=False)
+        save_file({}, after / SCORES)
+        write_whole(after / FILE, told + "\n")
 
 
 def pattern(present: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ judged = envelope.judge(observation, now)            # each observation that arr
 action = envelope.limit(action, now, age)            # each action that leaves
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,11 +156,14 @@ class Envelope:
         self._tick(asked, (*self._faults, *why))
         return Judged(self._cleaned(images, state, instruction), self.mode, self.reasons)
 
-    def notice(self, features: NDArray[np.floating]) -> None:
-        """Tell the pooled fused features of the last observation, ``[d]``, before the action that follows from them
-        leaves: are they such as clean data has? Nothing happens without a calibration.
+    def notice(self, features: NDArray[np.floating], present: Iterable[str] | None = None) -> None:
+        """Tell the pooled fused features of an observation, ``[d]``, before the action that follows from them leaves:
+        are they such as clean data has? Nothing happens without a calibration.
+
+        Args:
+            present: the modalities that the policy had when it was asked; those of the last observation when omitted.
         """
-        found = self.calibration.score(features, self.present)
+        found = self.calibration.score(features, self.present if present is None else present)
         self._strangeness = None if found is None or found[0] <= found[1] else found
         self._strange_for = 0 if self._strangeness is None else self._strange_for + 1
         asked, why = self._asked()
@@ -185,6 +188,12 @@ class Envelope:
             return self._limits.apply(actions, self.mode is Mode.DEGRADED, execute)
         done = 1 if steps is None else min(execute or steps, steps)
         return self._limits.hold("held" if held else "stale", steps, done)
+
+    def executed(self, steps: int) -> None:
+        """Before the next ``judge``, where it is known: how many steps of what ``limit`` returned last were executed, 0
+        if it never reached the robot. Otherwise all that ``limit`` was told of count.
+        """
+        self._limits.executed(steps)
 
     def still(self) -> NDArray[np.float32]:
         """The action ``[a]`` that holds the robot after what has left. Raises as ``limit``."""

@@ -4,6 +4,7 @@ An action is limited by shrinking its motion towards standing still, so that one
 """
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from plait.safety.bounds import LARGEST, TOLERANCE, Bounds, LimitsConfig, Seen, 
 from plait.spec import Spec
 
 Rows = NDArray[np.float64]  # [h, entries]: steps of a chunk
+PAST = ("_last", "_target", "_here", "_held", "_motion", "_grip")  # what an action that leaves changes
 HELD_BACK = {"stale": "stale, {age:.1f} s old", "not finite": "the actions are not finite"}
 """Why an action does not leave, whatever the mode: key of ``Limits.counts`` -> what is told."""
 
@@ -37,13 +39,16 @@ class Limits(Bounds):
         """Forget the motion; what grippers were told last is kept."""
         self._last: Vector | None = None
         self._measured: Vector | None = None  # the paired entries of the state
+        self._here: Vector | None = None  # the same, if nothing has left since
         self._target: Vector | None = None  # where they were told to be
         self._held: Vector | None = None
         self._motion = np.zeros(len(self.pairs))  # of the last action, in units of the state
+        self._past: list[Any] = []  # before what has left last
+        self._again: Callable[[int], Any] = lambda steps: None  # lets so many steps of that leave
 
     def measure(self, state: NDArray[np.floating]) -> None:
         """Where the robot is now: its sound state. What was commanded and is not yet seen counts as on its way."""
-        self._measured = measured = np.asarray(state, np.float64)[self._felt]
+        self._measured = self._here = measured = np.asarray(state, np.float64)[self._felt]
         if self._target is None:
             self._target = measured
         else:
@@ -60,6 +65,7 @@ class Limits(Bounds):
             execute: steps of the chunk after which the next one comes; what follows them may never be done, and does
                 not count. All of them when omitted.
         """
+        self._remember(lambda steps: self.apply(actions, slow, steps))
         wanted, steps = as_chunk(actions, len(self.low)), steps_of(actions)
         done = len(wanted) if execute is None else min(execute, len(wanted))
         if not np.isfinite(wanted).all():
@@ -82,9 +88,20 @@ class Limits(Bounds):
             self._held = None
         return self._sent(sent, steps, done)
 
+    def executed(self, steps: int) -> None:
+        """Of what has left last, only so many ``steps`` were executed, and nothing was measured since: only these count
+        for the motion, the place to hold and the gripper. 0: it never reached the robot.
+        """
+        if self._past:
+            for name, value in zip(PAST, self._past, strict=True):
+                setattr(self, name, value)
+            counts = self.counts.copy()  # of what has left
+            self._again(steps)
+            self.counts = counts
+
     def still(self) -> NDArray[np.float32]:
-        """Standing still, ``[a]``: no motion, or where the robot has been told to be, after the steps of the chunk that
-        count as executed, when it began to hold. Grippers are kept.
+        """Standing still, ``[a]``: no motion, or the place where the robot was when it began to hold: as measured, or,
+        if something has left since, where it was told to be after the steps that count as executed. Grippers are kept.
 
         Raises:
             RuntimeError: absolute actions, and nothing was ever measured: there is no place to hold.
@@ -93,6 +110,7 @@ class Limits(Bounds):
 
     def hold(self, why: str = "held", steps: int | None = None, done: int = 1) -> NDArray[np.float32]:
         """``still``, from now on: ``[a]``, or ``[steps, a]`` of which ``done`` will be. Raises as ``still``."""
+        self._remember(lambda again: self.hold(why, steps, min(again, 1 if steps is None else steps)))
         held = self._still()
         self.counts[why] += done
         if done:
@@ -108,14 +126,14 @@ class Limits(Bounds):
 
     def _place(self) -> Vector:
         """Always the same while it holds: a place that follows the measured one would sink with the arm. Not where it
-        was measured: that may be many steps ago, and the way back there is a motion.
+        was measured if something has left since: that may be many steps ago, and the way back there is a motion.
         """
         if self._held is not None:
             return self._held.copy()
         if self._target is None or self.scale is None or (self.rest and self._last is None):
             raise RuntimeError("nothing sound was measured yet, so there is no place to hold; send a sound state")
         place = np.zeros(len(self.low)) if self._last is None else self._last.copy()
-        place[self._paired] = self._target / self.scale
+        place[self._paired] = (self._target if self._here is None else self._here) / self.scale
         return place
 
     def _move(self, actions: Rows, scale: Vector, slow: bool, done: int) -> Rows:
@@ -168,11 +186,14 @@ class Limits(Bounds):
     def _noted(self, what: str, before: Rows, after: Rows) -> None:
         self.counts[what] += int((np.abs(after - before) > TOLERANCE).any(axis=1).sum())
 
+    def _remember(self, again: Callable[[int], Any]) -> None:
+        self._past, self._again = [getattr(self, name) for name in PAST], again
+
     def _sent(self, actions: Rows, steps: int | None, done: int) -> NDArray[np.float32]:
         actions = np.clip(actions, -LARGEST, LARGEST)
         if done:
             last = self._last = actions[done - 1]
-            self._grip = last[self.grippers]
+            self._grip, self._here = last[self.grippers], None
         return actions.astype(np.float32) if steps is not None else actions[0].astype(np.float32)
 
 

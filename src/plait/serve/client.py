@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from plait.serve.codec import Limits, Malformed, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to connect, doubled each time
+HEARD = "heard"  # key of a message: the number of the last answer that the robot got
 CONNECTED = 409  # HTTP status: a robot of this name is connected
 LIMITS = Limits()
 LARGEST = float(np.finfo(np.float32).max)
@@ -58,6 +59,7 @@ class Client:
         ConnectionError: no connection within ``wait``, or all that time another robot of that name had one.
         Refused: the API key is not the server's, or it has no room for another session.
         Malformed: what it says of itself is no map: it is no server of policies.
+        ValueError: ``late`` or ``ca`` is nothing that can be used.
     """
 
     def __init__(
@@ -79,10 +81,11 @@ class Client:
         self._path = f"/?{urlencode({'robot': robot})}" if robot else ""
         self.timeout, self.late = timeout, late
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else {}
-        self._tls = ssl.create_default_context(cafile=ca) if self.address.startswith("wss://") else None
+        self._tls = _tls(ca) if self.address.startswith("wss://") else None
         self._connection: ClientConnection | None = None
         self._exit = ExitStack()  # closes the connection
         self._sent, self._numbered = 0, False  # messages of this session; whether its answers say to which they are
+        self._heard = 0  # number of the last answer of this session
         self._hold: list[float] | None = None
         self._pause, self._next_try = FIRST_PAUSE, 0.0
         self.metadata: dict[str, Any] = {}
@@ -101,14 +104,14 @@ class Client:
 
         Raises:
             Refused: the server refused this observation, or failed.
-            Late: no answer within ``timeout`` (or no connection), and ``late="raise"`` or nothing to hold: before the
-                first answer, after ``reset`` until the next one, or with a server that has no envelope.
+            Late: no answer within ``timeout`` and while its actions last (or no connection), and ``late="raise"`` or
+                nothing to hold: before the first answer, after ``reset`` until the next one, or with a server that has
+                no envelope.
             Malformed: the answer has no actions that are finite numbers, and ``late="raise"`` or nothing to hold.
             ValueError, TypeError: the observation holds what cannot be sent.
         """
-        message = pack(dict(observation))
         try:
-            reply = self._ask(message, _check_actions)
+            reply = self._ask(dict(observation), _check_actions)
         except (Late, Malformed) as error:
             if self.late == "raise" or self._hold is None:
                 raise
@@ -125,7 +128,7 @@ class Client:
             Refused, Malformed: as ``infer``.
         """
         self._hold = None  # where to hold absolute actions is another place then
-        return self._ask(pack({"reset": True}))
+        return self._ask({"reset": True})
 
     def close(self) -> None:
         self._connection = None
@@ -149,16 +152,20 @@ class Client:
                 if time.monotonic() >= until:
                     raise ConnectionError(str(error)) from error
 
-    def _ask(self, message: bytes, check: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
-        """Send, and wait for the answer to this message; those to earlier ones, which came too late, are dropped."""
-        until = time.monotonic() + self.timeout
+    def _ask(self, message: dict[str, Any], check: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Send, and wait for the answer to this message; those to earlier ones, which came too late, are dropped. The
+        server is told of which the robot has heard.
+        """
+        begin = time.monotonic()
+        until = begin + self.timeout
         connection = self._connection or self._connect(until)
+        packed = pack({**message, HEARD: self._heard} if self._numbered else message)
         try:
             left = _left(until)
             with suppress(OSError):  # where it is closed, ``send`` says why
                 connection.socket.settimeout(left)  # of ``send``: a server that reads slowly holds up no robot
             self._sent += 1
-            connection.send(message)
+            connection.send(packed)
             while _number(reply := self._receive(connection, until), self._sent) < self._sent:
                 pass
             self._numbered = "sequence" in reply
@@ -174,6 +181,12 @@ class Client:
         except Malformed as error:
             self._lost()
             raise Malformed(f"the answer of {self.address} cannot be executed ({error})") from error
+        except BaseException:  # such as Ctrl-C: what was sent, and which answer comes next, is not known
+            if self._connection:
+                self._lost()
+            raise
+        _refuse_over(reply, time.monotonic() - begin)
+        self._heard = self._sent
         return reply
 
     def _receive(self, connection: ClientConnection, until: float) -> dict[str, Any]:
@@ -202,7 +215,7 @@ class Client:
                     proxy=None,
                 )
             )
-            self.metadata, self._sent = self._receive(connection, until), 0
+            self.metadata, self._sent, self._heard = self._receive(connection, until), 0, 0
         except InvalidStatus as error:
             told = error.response.body.decode(errors="replace").strip() or str(error)
             if error.response.status_code == CONNECTED:  # the robot's last connection may not be over for the server
@@ -215,6 +228,10 @@ class Client:
         except Malformed as error:
             self._lost()
             raise Malformed(f"{self.address} is no server of policies ({error}); check host and port") from error
+        except BaseException:  # such as Ctrl-C, before it has said what it is
+            if self._connection:
+                self._lost()
+            raise
         self._pause = FIRST_PAUSE
         self._numbered = str(self.metadata.get("server")).startswith("plait")  # else the first answer tells
         return connection
@@ -227,6 +244,13 @@ class Client:
         self.close()
         self._next_try = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def _tls(ca: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # those of TLS are, too
+        raise ValueError(f"ca: {ca} holds no certificate that can be read ({error}); give a PEM file") from error
 
 
 def _left(until: float) -> float:
@@ -256,6 +280,14 @@ def _check_actions(reply: dict[str, Any]) -> None:
     numbers = isinstance(hold, list) and all(isinstance(n, (int, float)) and abs(n) <= LARGEST for n in hold)
     if not numbers or len(hold) != actions.shape[1]:
         raise Malformed(f"hold: {hold!r}; expected {actions.shape[1]} finite numbers")
+
+
+def _refuse_over(reply: dict[str, Any], age: float) -> None:
+    """Raises Late where a server with an envelope would have held the chunk back, had it known of the way here."""
+    valid_ms, safety = reply.get("valid_until_ms"), reply.get("safety")
+    watched = isinstance(safety, dict) and safety.get("mode") != "off"
+    if watched and isinstance(valid_ms, (int, float)) and 1e3 * age > valid_ms:
+        raise Late(f"the answer came {age:.2f} s after its observation, for which it is valid {valid_ms / 1e3:.2f} s")
 
 
 def _reason(error: Exception) -> str:

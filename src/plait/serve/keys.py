@@ -6,10 +6,11 @@ policy's camera; ``{camera}`` stands for the policy's own name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from plait.serve.client import HEARD
 from plait.spec import Spec
 from plait.types import Observation
 
@@ -19,6 +20,7 @@ INSTRUCTIONS = ("prompt", "task", "instruction", "language_instruction")
 RESET = "reset"
 EPISODES = ("episode", "episode_index")
 AGES = "age_ms"
+EXECUTED = "executed"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ CONVENTIONS: dict[str, Convention] = {
         },
         ("state",),
     ),
+    "plain": Convention({"{camera}": ("{camera}",)}, ("state",)),
 }
 
 
@@ -112,7 +115,23 @@ def taken(message: Mapping[str, Any], now: float) -> dict[str, float]:
     ages = message.get(AGES)
     if not isinstance(ages, Mapping):
         return {}
-    return {name: now - float(age) / 1e3 for name, age in ages.items() if isinstance(age, (int, float, np.number))}
+    numbers = (int, float, np.integer, np.floating)
+    return {name: now - _number(age) / 1e3 for name, age in ages.items() if isinstance(age, numbers)}
+
+
+def executed(message: Mapping[str, Any], answer: int) -> int | None:
+    """How many steps of the answer with this number were executed, as far as the client says so: none of one that is
+    newer than the last that it has ``heard`` of, else so many as it has ``executed``.
+    """
+    heard, steps = message.get(HEARD), message.get(EXECUTED)
+    if _is_whole(heard) and heard < answer:
+        return 0
+    return max(0, int(steps)) if _is_whole(steps) else None
+
+
+def is_reset(message: Mapping[str, Any]) -> bool:
+    """Whether it begins an episode, without an observation."""
+    return begins_anew(message) and not message.keys() - {RESET, HEARD, EXECUTED}
 
 
 def begins_anew(message: Mapping[str, Any]) -> bool:
@@ -212,6 +231,18 @@ def _picture(value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         return np.zeros(0)  # no picture, whatever it is
     return np.moveaxis(value, 0, -1) if value.ndim == 3 and value.shape[0] == 3 != value.shape[-1] else value
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float:
+    """As a float; an integer beyond all floats is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def _paths(message: Mapping[str, Any]) -> str:

@@ -110,7 +110,7 @@ class _Asked:
     answer: Future[list[Answer | Exception]]
     tick: int
     seen: float  # when its observation was made
-    present: tuple[str, ...]  # the modalities that were used
+    present: tuple[str, ...]  # the modalities that the policy had
     dropped: bool  # the robot stood then or since: its chunk is not to be executed
 
 
@@ -334,8 +334,7 @@ class ControlLoop:
         plan.memory = answer.memory
         plan.infer.append(answer.infer_ms)
         plan.delays.append(max(tick - asked.tick, math.ceil(answer.infer_ms * self.rate / 1e3)))
-        if asked.present == self.envelope.present:  # by which they are scored
-            self.envelope.notice(answer.features)
+        self.envelope.notice(answer.features, asked.present)
         if self.envelope.mode.stands:
             plan.drop()
         elif not asked.dropped:

@@ -6,6 +6,7 @@ import logging
 import signal
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -85,6 +86,10 @@ class ServeConfig:
         refuse_small(rate_limit=(self.rate_limit, 1), send_s=(self.send_s, 0.01), ping_s=(self.ping_s, 0.01))
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key: TLS needs both")
+        for camera, count in Counter(self.keys.values()).items():
+            if count > 1:
+                twice = " and ".join(repr(key) for key, of in self.keys.items() if of == camera)
+                raise ValueError(f"keys: {twice} name the same camera, {camera!r}; give one key for each")
         if self.api_key == "":
             raise ValueError("api_key: it is empty; leave it out, or say at least one character")
 
@@ -102,9 +107,9 @@ class Server:
         described: what the metadata says beside the policy, such as the checkpoint's fingerprint.
 
     Raises:
-        ValueError: ``config.keys`` names a camera that the policy lacks, or the envelope does not fit the policy; or,
-            when the context is entered, that host and port cannot be had.
-        OSError: a file for TLS is missing or holds something else.
+        ValueError: ``config.keys`` names a camera that the policy lacks, the envelope does not fit the policy, or the
+            files for TLS hold something else; or, when the context is entered, that host and port cannot be had.
+        OSError: a file for TLS is missing, or may not be read.
         Hung: when the context is left, that the policy does not return.
     """
 
@@ -280,6 +285,13 @@ def _tls(config: ServeConfig) -> ssl.SSLContext | None:
     for file in (config.certificate, config.private_key):
         if not Path(file).is_file():
             raise FileNotFoundError(2, "no such certificate or key", file)
+        with open(file, "rb"):  # TLS does not say which file may not be read
+            pass
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(config.certificate, config.private_key)
+    try:
+        context.load_cert_chain(config.certificate, config.private_key, password=lambda: "")  # nobody is asked for it
+    except ssl.SSLError as error:
+        rule = "give the certificate and its private key, both PEM, the key without a password"
+        files = f"certificate {config.certificate}, private_key {config.private_key}"
+        raise ValueError(f"{files}: they are no pair that TLS can use; {rule}") from error
     return context

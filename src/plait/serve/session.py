@@ -18,7 +18,7 @@ from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
 from plait.serve.batching import Batcher, Question
 from plait.serve.codec import Limits, Malformed, pack, unpack
-from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, observed, taken
+from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, executed, is_reset, observed, taken
 from plait.serve.metrics import Metrics, fault
 from plait.spec import INSTRUCTION
 from plait.types import Observation
@@ -70,6 +70,7 @@ class Session:
         self.told: tuple[Any, ...] = ("",)
         self.faults: set[tuple[str, str]] = set()  # of the last observation, as they are counted
         self.sequence, self.previous_ms = 0, 0.0
+        self.left = 0  # the number of the last answer with a chunk that the envelope counts
         self._waiting: asyncio.Queue[Arrived | None] = asyncio.Queue()
         self._newest: Arrived | None = None  # observation that waits
         self._allowance = Allowance(served.config.rate_limit)
@@ -86,7 +87,7 @@ class Session:
             await self._send(self.served.metadata)
             while (arrived := await self._waiting.get()) is not None:
                 self._newest = None if arrived is self._newest else self._newest
-                await self._send(pack(await self._answer(arrived)))
+                await self._deliver(pack(await self._answer(arrived)))
                 self._measure(arrived)
         except (ConnectionClosed, ConnectionError):  # the client has gone, or the server stops
             pass
@@ -115,7 +116,7 @@ class Session:
 
     def _supersede(self, newer: Arrived) -> None:
         """Of an observation that waits, when a newer one comes, only that it begins an episode is kept."""
-        if isinstance(newer.message, Exception) or newer.message.keys() == {RESET}:
+        if isinstance(newer.message, Exception) or is_reset(newer.message):
             return
         if older := self._newest:
             assert isinstance(older.message, dict)
@@ -146,9 +147,12 @@ class Session:
             self.last = arrived.at
             self.served.metrics.faults["superseded"] += 1
             return self._told(arrived, np.zeros((0, len(self.served.policy.spec.actions)), np.float32), self.safety)
+        if self.envelope and self.left and (steps := executed(message, self.left)) is not None:
+            self.envelope.executed(steps)
+        self.left = 0
         if begins_anew(message):
             self._reset()
-            if len(message) == 1:
+            if is_reset(message):
                 return {"reset": True, "sequence": self.sequence, "safety": self.safety}
         return await self._act(message, arrived)
 
@@ -181,13 +185,15 @@ class Session:
         policy, infer_ms = self.served.policy, 0.0
         chunk = np.zeros((policy.horizon, len(policy.spec.actions)), np.float32)
         if asks:
+            present = self.envelope.present if self.envelope else ()
             answer = await self.served.batcher.ask(Question(observation, self.memory, self.begins))
             self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
             if self.envelope:
-                self.envelope.notice(answer.features)
+                self.envelope.notice(answer.features, present)
         now, safety = time.monotonic(), self.safety
         if self.envelope:
             chunk, safety = self._limited(self.envelope, chunk, now, now - arrived.at)
+            self.left = self.sequence
         refuse_infinite(chunk, policy.spec)
         hold = self.envelope.still().tolist() if self.envelope else None
         return self._told(arrived, chunk, safety, infer_ms, hold)
@@ -225,6 +231,14 @@ class Session:
         self.previous_ms = 1e3 * (time.monotonic() - arrived.at)
         self.served.metrics.latency_ms.observe(self.previous_ms)
         self.served.metrics.misses += self.previous_ms > self.served.config.deadline_ms
+
+    async def _deliver(self, answer: bytes) -> None:
+        try:
+            await self._send(answer)
+        except ConnectionClosed:
+            if self.envelope and self.left == self.sequence:  # nobody has heard of its chunk
+                self.envelope.executed(0)
+            raise
 
     async def _send(self, message: bytes | str) -> None:
         """Raises ConnectionClosed when the client does not take it in time."""

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from plait.config import differences, refuse_other
 from plait.files import read_json, room, write_whole
+from plait.safety.calibration import carry_over
 from plait.train.state import NUMBERS, TrainState
 
 Save = Callable[..., object]
@@ -75,9 +76,15 @@ class Run:
         """Write a checkpoint of ``state``, unless it is there, and drop the oldest ones."""
         target = self.folder / "checkpoints" / f"{state.step:08d}"
         if target not in self.checkpoints():
-            provenance = {**self.made_with, "step": state.step}
+            provenance, older = {**self.made_with, "step": state.step}, self.checkpoints()[-1:]
+
+            def extra(unfinished: Path) -> None:
+                state.save(unfinished)
+                for before in older:
+                    carry_over(before, unfinished)
+
             with room(target, lambda: saved(self.folder)):
-                self._save(state.ema.model, target, provenance, state.save)
+                self._save(state.ema.model, target, provenance, extra)
         for old in self.checkpoints()[: -self.keep]:
             shutil.rmtree(old)
         return target
