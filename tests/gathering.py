@@ -12,10 +12,18 @@ from torch.nn.functional import normalize
 
 from plait.alignment.contrastive import InfoNCE, Sigmoid
 from plait.alignment.infonce import info_nce
+from plait.alignment.right import Right
 from plait.data.world import ALONE, World
 
 Found = dict[str, dict[str, list[float]]]  # objective -> the loss, and the gradient of each parameter
 PAIRS = 12
+
+
+def shared(world: World) -> Right:
+    """Texts that occur in several processes, and pictures of which other processes' texts are true too."""
+    texts = torch.arange(PAIRS) % 5
+    true = torch.stack([texts, torch.where(torch.arange(PAIRS) % 2 == 0, (texts + 1) % 5, -1)], dim=1)
+    return Right(world.part(texts), world.part(true))
 
 
 class Tiled(InfoNCE):
@@ -25,14 +33,25 @@ class Tiled(InfoNCE):
         return info_nce(vision, text, self.scale(), world, tile=4)
 
 
-class Grouped(Sigmoid):
-    """With texts that occur in several processes."""
-
+class TiledShared(InfoNCE):
     def forward(self, vision: Tensor, text: Tensor, world: World = ALONE) -> Tensor:
-        return super().forward(vision, text, world, world.part(torch.arange(PAIRS) % 5))
+        return info_nce(vision, text, self.scale(), world, shared(world), tile=4)
 
 
-OBJECTIVES = {"infonce": InfoNCE, "sigmoid": Sigmoid, "tiled": Tiled, "grouped": Grouped}
+class Shared(InfoNCE):
+    def forward(self, vision: Tensor, text: Tensor, world: World = ALONE) -> Tensor:
+        return super().forward(vision, text, world, shared(world))
+
+
+class SharedSigmoid(Sigmoid):
+    def forward(self, vision: Tensor, text: Tensor, world: World = ALONE) -> Tensor:
+        return super().forward(vision, text, world, shared(world))
+
+
+OBJECTIVES = {
+    **{"infonce": InfoNCE, "tiled": Tiled, "infonce, shared": Shared, "tiled, shared": TiledShared},
+    **{"sigmoid": Sigmoid, "sigmoid, shared": SharedSigmoid},
+}
 
 
 def alone() -> Found:

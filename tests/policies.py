@@ -41,11 +41,13 @@ SPEC = Spec(
 
 def part(field: str, name: str) -> Any:
     """The config of one member of a union, small enough for a test."""
-    return SMALL.get(name) or members(UNIONS[field])[name]()
+    return SMALL.get(name) or members(UNIONS[field], field)[name]()
 
 
 # every member of every union once, with default neighbours
-SINGLE = {f"{field}={name}": {field: part(field, name)} for field, union in UNIONS.items() for name in members(union)}
+SINGLE = {
+    f"{field}={name}": {field: part(field, name)} for field, union in UNIONS.items() for name in members(union, field)
+}
 
 
 def small_policy(seed: int = 0, spec: Spec = SPEC, **config: object) -> Policy:

@@ -136,7 +136,7 @@ def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
         ("record tabletop --episodes 1 --out o --seed -1", "seed: -1; it must be a number that is at least 0"),
         ("record tabletop --episodes 1 --out o --workers 1 --env-args famly=pick", "tabletop has no argument 'famly'"),
         ("record tabletop --episodes 1 --out o --env-args size=8 size=9", "--env-args: 'size' is given twice"),
-        ("train tabletop-pick --dataset d --out o --train.steps 0", "train.steps = 0: it must be at least 1."),
+        ("train tabletop-pick --dataset d --out o --train.steps 0", "train.steps: 0 is too small; at least 1"),
         ("train tabletop-pick --out o", "plait: --dataset is missing: Folder of a LeRobotDataset v3"),
         ("act", "plait: CHECKPOINT is missing: A checkpoint, or the folder"),
         ("record", "plait: ENV, --episodes and --out are missing (plait record --help shows all options.)"),
@@ -170,7 +170,7 @@ def test_what_is_wrong_is_told_in_one_sentence(
 
 def test_an_unknown_environment_is_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'tabletop'?" in told(capsys, "eval", str(trained), "--env", "tabeltop", code=2)
-    assert "--dataset needs no environment" in told(
+    assert "--dataset predicts what is recorded, in no environment; leave out --env." in told(
         capsys, "eval", str(trained), "--env", "tabletop", "--dataset", "d", code=2
     )
     assert "was not recorded with plait; say --env ENV, or --dataset DATASET" in told(
@@ -300,12 +300,12 @@ def test_act_prints_the_parts_with_their_conventions(trained: Path, capsys: pyte
     ]
     assert main(arguments) == 0
     shown, warned = capsys.readouterr()
-    action = small_policy().act(
-        {"front": random_observation(rows=1).images["front"][0].numpy()},
-        "pick up the pink ball",
-        [-0.1, 0, 0.2, 0, 0, 0, 0.04, 0.04],
-    )
-    assert warned == "left out, and so treated as absent: camera wrist\nwords that training never saw: pink\n"
+    picture = random_observation(rows=1).images["front"][0].numpy()
+    with pytest.warns(UserWarning):
+        action = small_policy().act({"front": picture}, "pick up the pink ball", [-0.1, 0, 0.2, 0, 0, 0, 0.04, 0.04])
+    first, second, rest = warned.split("\n")
+    assert first.startswith("left out, though the policy was trained with it: camera wrist; a learned token takes its")
+    assert second.startswith("words that training never saw: pink; ") and not rest
     x, y, z = action.position
     assert f"position  x {x:+.3f}  y {y:+.3f}  z {z:+.3f}   (delta)\n" in shown
     assert f"gripper   gripper {action.gripper:+.3f}   (positive closes)\n" in shown

@@ -1,13 +1,16 @@
+import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from plait.control import Controller
 from plait.encoders.recall import Recall
 from plait.heads.keyframe import KeyframeConfig
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
-from plait.policy import PolicyConfig
+from plait.policy import Policy, PolicyConfig
 from plait.spec import Spec
 from plait.types import Observation
 from policies import SPEC, random_batch, random_observation, small_policy
@@ -15,7 +18,8 @@ from policies import SPEC, random_batch, random_observation, small_policy
 
 def test_one_image_and_a_sentence_in_named_parts_out() -> None:
     image = np.zeros((48, 64, 3), np.uint8)
-    action = small_policy().act({"front": image}, "pick up the red ball")  # wrist and state are absent
+    with pytest.warns(UserWarning):  # wrist and state are absent
+        action = small_policy().act({"front": image}, "pick up the red ball")
     assert action.chunk.shape == (8, 7)
     assert action.position.shape == action.rotation.shape == (3,)
     assert action.gripper == action.named["gripper"] == pytest.approx(action.chunk[0, 6])
@@ -64,6 +68,51 @@ def test_a_state_that_is_not_finite_is_refused_where_it_is_present() -> None:
     with pytest.raises(ValueError, match="state: z is inf; each entry must be finite"):
         policy.prepare(observation)
     policy.prepare(replace(observation, present={"state": torch.tensor([True, False, True])}))
+
+
+def told(policy: Policy, *arguments: Any) -> list[str]:
+    """What ``act`` warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        policy.act(*arguments)
+    return [str(each.message) for each in caught]
+
+
+def test_what_is_left_out_or_unknown_is_warned_of_once_for_each_cause() -> None:
+    policy, picture, state = small_policy(), np.zeros((32, 32, 3), np.uint8), np.zeros(8)
+    both, words = {"front": picture, "wrist": picture}, "pick up the red ball"
+    assert told(policy, both, words, state) == []
+    (line,) = told(policy, both, words)
+    assert "the state (8 entries: x, y, z, rx, ry, rz, finger_left, finger_right); a learned token" in line
+    assert told(policy, both, words) == [], "known by now"
+    (line,) = told(policy, {}, words, state)
+    assert "left out, though the policy was trained with it: camera front, camera wrist; " in line
+    (line,) = told(policy, both, "pick up the pink ball", state)
+    assert line.startswith("words that training never saw: pink; ")
+    (line,) = told(policy, both, "pick up the blue ball", state)
+    assert line.startswith("words that training never saw: blue; "), "another word is another cause"
+    (line,) = told(policy, both, " ", state)
+    assert ": the instruction; " in line
+
+
+def test_a_picture_of_another_shape_is_warned_of_and_one_of_another_size_is_not() -> None:
+    policy, state = small_policy(), np.zeros(8)
+    square, nearly = np.zeros((480, 480, 3), np.uint8), np.zeros((33, 32, 3), np.uint8)
+    assert told(policy, {"front": square, "wrist": nearly}, "pick up the red ball", state) == []
+    wide = np.zeros((48, 64, 3), np.uint8)
+    (line,) = told(policy, {"front": square, "wrist": wide}, "pick up the red ball", state)
+    assert line.startswith("camera 'wrist': pictures of 48 x 64 (height x width) have another shape than those of the ")
+    assert "training, 32 x 32" in line
+
+
+def test_training_and_control_with_what_is_missing_warn_of_nothing() -> None:
+    policy = small_policy()
+    observation = Observation({}, None, ["pink", "", "pick"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy.predict(policy.prepare(observation))
+        Controller(policy, rows=3).plan(observation)
+        policy.loss(replace(random_batch(policy), inputs=policy.prepare(observation)))
 
 
 def test_a_file_name_is_no_image() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from plait import tutorial
+from plait.evaluate.lettering import legible
 from plait.tutorial import (
     ContextAwareMultiModal,
     ContrastiveMultiModal,
@@ -30,6 +31,7 @@ from plait.tutorial import (
     train_multimodal_vla,
     visualize_cross_attention,
 )
+from plait.types import flags
 from policies import TEXT_MODEL
 
 VISION, TEXT = torch.randn(2, 49, 768), torch.randn(2, 6, 768)
@@ -93,6 +95,30 @@ def test_padding_takes_no_part() -> None:
     torch.testing.assert_close(model(VISION, TEXT, text_mask=MASK)[1:], model(VISION[1:], TEXT[1:, :2]))
     model.train()(VISION, poisoned, text_mask=MASK).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+MASKED: dict[str, tuple[Any, ...]] = {
+    "cross": (VISION, TEXT, None, MASK),
+    "block": (TEXT, MASK),
+    "transformer": (VISION, IDS, MASK),
+    "vla": (VISION, TEXT, None, MASK),
+    "hierarchical": (VISION, TEXT, MASK),
+    "simple": (IMAGES, torch.where(MASK, IDS, 7), MASK),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_the_attention_mask_of_hugging_face_is_one_of_valid_words(name: str) -> None:
+    model, (*given, mask) = MODELS[name][0]().eval(), MASKED[name]
+    expected = model(*given, mask)
+    torch.testing.assert_close(model(*given, mask.long()), expected)
+    if hasattr(model, "weights"):
+        torch.testing.assert_close(model.weights(*given, mask.long()), model.weights(*given, mask))
+
+
+def test_a_mask_that_is_added_to_scores_means_the_opposite_and_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mask of torch\.float32: it must be True or 1 where a token is valid"):
+        flags(torch.zeros(1, 3))
 
 
 @pytest.mark.parametrize("language", ["bert-base", TEXT_MODEL], ids=["lstm", "hugging_face"])
@@ -211,6 +237,24 @@ def test_words_are_named_and_a_grid_that_does_not_fit_is_refused() -> None:
         visualize_cross_attention(weights)
     with pytest.raises(ValueError, match="12 patches do not tile 3 x 5"):
         visualize_cross_attention(weights, (3, 5))
+
+
+def test_korean_words_are_drawn_without_boxes() -> None:
+    weights = {"vision_to_text": torch.rand(1, 4, 3), "text_to_vision": torch.rand(1, 3, 4)}
+    words = ["빨간", "공을", "pick"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each letter that its font lacks
+        figure = visualize_cross_attention(weights, text_tokens=words)
+        figure.canvas.draw()
+    *maps, rest = figure.axes
+    shown = [legible(word) for word in words]
+    assert [axes.get_title() for axes in maps] == [label.get_text() for label in rest.get_yticklabels()] == shown
+
+
+def test_the_loss_takes_both_logits_as_a_pair_or_as_two() -> None:
+    model = ContrastiveMultiModal(Pooled(768, 8), Pooled(768, 8))
+    both = model(VISION[:, 0], TEXT[:, 0])
+    assert torch.equal(model.compute_loss(both), model.compute_loss(*both))
 
 
 @pytest.mark.parametrize(("vision", "text"), [(1, 2), (4, 4), (12, 3), (20, 20)])

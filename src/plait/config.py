@@ -1,15 +1,18 @@
 """Configs are frozen dataclasses; this file turns them into plain dicts (JSON) and back, strictly, and compares them.
 
 A field whose type is a union of config classes is a choice of part: the dict carries the part's name under
-``"type"`` (``FilmConfig`` -> ``"film"``). The union is the registry: nothing else lists the parts.
+``"type"`` (``FilmConfig`` -> ``"film"``). The union is the registry: nothing else lists plait's own parts.
 """
 
 import json
 import re
 import types
+import warnings
 from collections.abc import Container, Iterable
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
+from math import isfinite
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -56,12 +59,33 @@ def refuse_small(**numbers: tuple[float | None, float]) -> None:
             raise ValueError(f"{name}: {value} is too small; at least {least}")
 
 
-def refuse_empty(config: Any, *may_be_zero: str) -> None:
-    """Raise a ValueError for the first whole number of a part's config that is below 1, or below 0 if it is named."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if type(value) is int:
-            refuse_small(**{f"{part_name(type(config))}.{field.name}": (value, 0 if field.name in may_be_zero else 1)})
+def refuse_outside(config: Any, where: str = "", **ranges: str) -> None:
+    """Raise a ValueError for the first number of a config, alone or in a tuple, that is outside its range.
+
+    Whole numbers must be at least 1, others at least 0 and finite; ``ranges`` names the fields for which that is
+    different, as intervals: ``dropout="[0, 1)"``.
+
+    Args:
+        where: what stands before the field's name; the part's name when omitted.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value, usual = getattr(config, name), "[0, inf)" if float in (hint, *get_args(hint)) else "[1, inf)"
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                _refuse_number(f"{where or part_name(type(config))}.{name}", number, ranges.get(name, usual))
+
+
+def _refuse_number(name: str, number: float, interval: str) -> None:
+    low, high = map(float, interval[1:-1].split(","))
+    least = f"{'at least' if interval[0] == '[' else 'above'} {low:g}"
+    most = f"{'at most' if interval[-1] == ']' else 'below'} {high:g}"
+    rule = f"{least} and {most}" if isfinite(high) else least
+    if isinstance(number, float) and not isfinite(number):
+        raise ValueError(f"{name}: {number} is not finite; {rule}")
+    if number < low or (number == low and interval[0] == "("):
+        raise ValueError(f"{name}: {number} is too small; {rule}")
+    if number > high or (number == high and interval[-1] == ")"):
+        raise ValueError(f"{name}: {number} is too large; {rule}")
 
 
 def part_name(cls: type) -> str:
@@ -69,10 +93,34 @@ def part_name(cls: type) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()
 
 
-def members(union: Any) -> dict[str, type]:
-    """The parts of a union (or of a single config class) by name."""
+def members(union: Any, slot: str = "") -> dict[str, type]:
+    """The parts of a union (or of a single config class) by name; with its ``slot``, also those of other packages."""
     classes = get_args(union) or (union,)
-    return {part_name(cls): cls for cls in classes if cls is not type(None)}
+    own = {part_name(cls): cls for cls in classes if cls is not type(None)}
+    others = installed(slot) if slot else {}
+    return own | {name: part for name, part in others.items() if name not in own}
+
+
+@cache
+def installed(slot: str) -> dict[str, type]:
+    """The parts that other installed packages offer for a slot (fusion, head, memory, vision, language), by name.
+
+    A package names them as entry points of the group ``plait.<slot>``. Nothing else is imported, whatever a checkpoint
+    says. A part that cannot be used is left out with a warning.
+    """
+    from importlib.metadata import entry_points  # only where it is used: it takes a moment to load
+
+    parts: dict[str, type] = {}
+    for entry in entry_points(group=f"plait.{slot}"):
+        try:
+            part = entry.load()
+            if not (isinstance(part, type) and is_dataclass(part)) or part_name(part) != entry.name:
+                raise ValueError(f"{entry.value} must be a config class that is called {entry.name!r}, see part_name")
+            parts[entry.name] = part
+        except Exception as error:  # whatever somebody else's module raises when it is imported
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{slot} {entry.name!r} of another package is left out ({reason})", stacklevel=2)
+    return parts
 
 
 def to_dict(config: Any) -> Any:
@@ -154,8 +202,11 @@ def _build_union(hint: Any, arguments: tuple[Any, ...], data: Any, where: str) -
         return None
     if _is_choice(hint) and isinstance(data, dict):
         parts = members(hint)
+        if data.get("type") not in parts:  # only then are other packages asked, which may be slow to import
+            parts = members(hint, where.rpartition(".")[2])
         if data.get("type") not in parts:
-            raise ValueError(f"{where}: {unknown('part', data.get('type'), parts)}")
+            found = unknown("part", data.get("type"), parts)
+            raise ValueError(f"{where}: {found} A part of another package is there once that is installed.")
         return _build_dataclass(parts[data["type"]], data, where)
     failures = []
     for kind in arguments:

@@ -1,6 +1,7 @@
 """The policy: encoders, fusion and head, and the normalisation that travels with them."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from plait.config import unknown
+from plait.config import refuse_small, unknown
 from plait.data.images import resize
 from plait.encoders.language import Language, LstmConfig
 from plait.encoders.observation import ObservationEncoder
@@ -56,10 +57,9 @@ class PolicyConfig:
     keyframe: KeyframeConfig | None = field(default_factory=KeyframeConfig)
 
     def __post_init__(self) -> None:
+        refuse_small(image_size=(self.image_size, 8), action_horizon=(self.action_horizon, 1))
         if not 1 <= self.execute <= self.action_horizon:
             raise ValueError(f"execute: {self.execute} is not between 1 and action_horizon ({self.action_horizon})")
-        if self.image_size < 8:
-            raise ValueError(f"image_size: {self.image_size} pixels is too small; at least 8")
 
     def build(
         self, spec: Spec, tokenizer: Tokenizer, statistics: Statistics | None = None, pretrained: bool = True
@@ -119,6 +119,7 @@ class Policy(nn.Module):
         self.config, self.spec, self.tokenizer = config, spec, tokenizer
         self.encoder, self.fusion, self.memory, self.head, self.keyframe = encoder, fusion, memory, head, keyframe
         self.normalise_state, self.normalise_action = normalise_state, normalise_action
+        self._warned: set[str] = set()
 
     @property
     def horizon(self) -> int:
@@ -234,6 +235,12 @@ class Policy(nn.Module):
             images: camera -> uint8 ``[height, width, 3]``, RGB. A camera that is left out is treated as absent.
             instruction: what to do, in plain words; ``""`` for none.
             state: float ``[s]`` in the units of ``spec``, or None when it is not measured.
+
+        Warns:
+            UserWarning: something is left out, words are unknown, or pictures are squeezed; each once per policy.
+
+        Raises:
+            ValueError: a camera that the policy does not have, or as ``prepare``.
         """
         for camera in images:
             if camera not in self.spec.cameras:
@@ -243,8 +250,14 @@ class Policy(nn.Module):
                 raise ValueError(f"image {camera!r} is {found}: expected uint8 [height, width, 3]; read a file first")
         batched = {camera: np.asarray(image)[None] for camera, image in images.items()}
         batched_state = None if state is None else np.asarray(state, dtype=np.float32)[None]
+        inputs = self.prepare(Observation(batched, batched_state, [instruction]))
+        sizes = {camera: image.shape[1:3] for camera, image in batched.items()}
+        for line in _unusual(self, sizes, instruction, state is not None):
+            if line not in self._warned:
+                self._warned.add(line)
+                warnings.warn(line, stacklevel=2)
         was_training = self.training
-        chunk = self.eval().predict(self.prepare(Observation(batched, batched_state, [instruction])))
+        chunk = self.eval().predict(inputs)
         self.train(was_training)
         return Action(self.spec.clipped(chunk[0].cpu().numpy()), self.spec)
 
@@ -317,6 +330,22 @@ class Action:
     def _entries(self, names: tuple[str, ...]) -> np.ndarray | None:
         named = self.named
         return np.array([named[name] for name in names]) if all(name in named for name in names) else None
+
+
+def _unusual(policy: Policy, sizes: Mapping[str, tuple[int, int]], instruction: str, felt: bool) -> Iterator[str]:
+    """What about this moment is unlike those of the training. ``sizes``: (height, width) of the pictures."""
+    spec = policy.spec
+    absent = [f"camera {camera}" for camera in spec.cameras if camera not in sizes]
+    absent += [f"the state ({len(spec.state)} entries: {', '.join(spec.state)})"] if spec.state and not felt else []
+    absent += [] if instruction.strip() else ["the instruction"]
+    if absent:
+        yield (
+            f"left out, though the policy was trained with it: {', '.join(absent)}; a learned token takes its place, "
+            "which means something only where the training left it out too (train.modality_dropout)"
+        )
+    if words := policy.tokenizer.unknown_words(instruction):
+        yield f"words that training never saw: {', '.join(words)}; the policy takes each for the same unknown word"
+    yield from spec.squeezed(sizes)
 
 
 def _flags(value: Any, rows: int) -> Tensor:

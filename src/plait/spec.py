@@ -5,7 +5,7 @@ and reports use these names.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 STATE = "state"
 INSTRUCTION = "instruction"
 CAMERA_PREFIX = "images."
+ROUNDING = 0.05  # of an image's height by width
 
 
 def camera_modality(camera: str) -> str:
@@ -112,10 +113,22 @@ class Spec:
         """The same embodiment seen through square images of ``size`` pixels."""
         return replace(self, cameras={camera: (size, size) for camera in self.cameras})
 
+    def squeezed(self, sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+        """One sentence per camera whose pictures, (height, width), have another shape than those of this embodiment:
+        ``Policy.prepare`` makes both the same square, so what is round for one is oval for the other.
+        """
+        return [
+            f"camera {camera!r}: pictures of {height} x {width} (height x width) have another shape than those of the "
+            f"training, {self.cameras[camera][0]} x {self.cameras[camera][1]}, and look squeezed to the policy; crop "
+            "them to that shape"
+            for camera, (height, width) in sizes.items()
+            if camera in self.cameras and _other_shape((height, width), self.cameras[camera])
+        ]
+
     def differences(self, other: "Spec", mine: str = "this", theirs: str = "the other") -> list[str]:
         """One sentence per difference that would make a policy of one misbehave on the other; [] when none.
 
-        Image sizes are not compared: ``Policy.prepare`` resizes.
+        Image sizes are not compared: ``Policy.prepare`` resizes. ``squeezed`` compares their shapes.
         """
         rows = [
             _missing("camera", self.cameras, other.cameras, mine, theirs),
@@ -130,6 +143,11 @@ class Spec:
             if a is not None and b is not None and len(a) == len(b) and not np.allclose(a, b):
                 rows.append(f"{name}: {mine} has {_show(a)}, {theirs} has {_show(b)}")
         return [row for row in rows if row]
+
+
+def _other_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether height by width differ by more than rounding does."""
+    return abs(size[0] * other[1] / (size[1] * other[0]) - 1) > ROUNDING
 
 
 def _missing(what: str, wanted: Any, available: Any, mine: str, theirs: str) -> str:

@@ -1,14 +1,14 @@
 """The models of a multimodal tutorial under their usual names, composed from plait's parts.
 
-Each smaller class lives in its part's own file. Masks are keywords, True = valid. ``docs/tutorial.md`` tells which
-test guards against which fault that such models often have.
+Each smaller class lives in its part's own file. Masks are keywords, True (or 1) = valid. ``docs/tutorial.md`` tells
+which test guards against which fault that such models often have.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -30,7 +30,7 @@ from plait.fusion.unified import TransformerBlock as TransformerBlock
 from plait.memory.recurrent import ContextAwareMultiModal as ContextAwareMultiModal
 from plait.nn.device import pick_device
 from plait.nn.pooling import masked_mean
-from plait.types import Tokens
+from plait.types import Mask, Tokens, flags
 
 WIDTH = 768  # of everything that attends
 
@@ -64,8 +64,8 @@ class VLAMultiModal(nn.Module):
         self,
         vision_obs: Float[Tensor, "b n v"],
         language_instruction: Float[Tensor, "b m l"],
-        vision_mask: Bool[Tensor, "b n"] | None = None,
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        vision_mask: Mask | None = None,
+        text_mask: Mask | None = None,
     ) -> Float[Tensor, "b a"]:
         """Masks: True = valid, omitted = everything is; what stands at other positions has no influence."""
         seen = _tokens(self.vision, vision_obs, vision_mask)
@@ -78,8 +78,8 @@ class VLAMultiModal(nn.Module):
         self,
         vision_obs: Float[Tensor, "b n v"],
         language_instruction: Float[Tensor, "b m l"],
-        vision_mask: Bool[Tensor, "b n"] | None = None,
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        vision_mask: Mask | None = None,
+        text_mask: Mask | None = None,
     ) -> dict[str, Tensor]:
         """The attention weights that ``forward`` uses, as ``visualize_cross_attention`` takes them."""
         seen = _tokens(self.vision, vision_obs, vision_mask)
@@ -130,7 +130,7 @@ class SimpleMultiModalVLA(nn.Module):
         self,
         image: Float[Tensor, "b 3 h w"],
         instruction_ids: Int[Tensor, "b m"],
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        text_mask: Mask | None = None,
     ) -> Float[Tensor, "b a"]:
         """One action per row.
 
@@ -145,14 +145,14 @@ class SimpleMultiModalVLA(nn.Module):
         self,
         image: Float[Tensor, "b 3 h w"],
         instruction_ids: Int[Tensor, "b m"],
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        text_mask: Mask | None = None,
     ) -> dict[str, Tensor]:
         """The attention weights that ``forward`` uses, as ``visualize_cross_attention`` takes them."""
         return self.policy.weights(*self._encode(image, instruction_ids, text_mask))
 
     def _encode(self, image: Tensor, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         (seen,) = self.vision.encode(image)
-        told = self.language(ids, ids != 0 if mask is None else mask)
+        told = self.language(ids, ids != 0 if mask is None else flags(mask))
         return seen.data, told.data, seen.mask, told.mask
 
 
@@ -196,5 +196,5 @@ def _project(width: int) -> nn.Module:
 
 
 def _tokens(project: nn.Module, data: Tensor, mask: Tensor | None) -> Tokens:
-    tokens = Tokens.valid(data) if mask is None else Tokens(data, mask)
+    tokens = Tokens.of(data, mask)
     return Tokens(project(tokens.cleaned()), tokens.mask)

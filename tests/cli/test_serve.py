@@ -31,6 +31,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("--port x", "--port: 'x' is not a whole number"),
         ("--keys a", "--keys: 'a' is not of the form KEY=CAMERA"),
         ("--keys a=top", "keys: no camera 'top'; the policy has ['front', 'wrist']"),
+        ("--keys a=front b=front", "keys: 'a' and 'b' name the same camera, 'front'; give one key for each"),
+        (f"--certificate {__file__} --private-key {__file__}", "they are no pair that TLS can use; give the"),
         ("--certificate a.pem", "certificate and private_key: TLS needs both"),
         ("--certificate /no.pem --private-key /no.pem --port 0", "no such certificate or key: /no.pem"),
         ("--device gpu", "no device 'gpu'"),

@@ -56,6 +56,10 @@ def test_what_is_written_is_read(tmp_path: Path, images: str, finalized: bool):
 def test_auto_takes_png_up_to_96_pixels():
     spec = replace(make_spec(), cameras={"a": (96, 96), "b": (64, 98)})
     assert storage(spec, "auto") == {"a": "image", "b": "video"}
+    odd = replace(spec, cameras={"a": (101, 128), "b": (128, 128), "c": (128, 101)})
+    assert storage(odd, "auto") == {"a": "image", "b": "video", "c": "image"}, "no video holds an odd size"
+    with pytest.raises(ValueError, match=r"camera 'a' has 101 x 128 pixels, .* must be even; say --images png"):
+        storage(odd, "video")
     with pytest.raises(ValueError, match="images='jpg'; choose one of"):
         storage(spec, "jpg")
 

@@ -132,8 +132,8 @@ def test_a_temperature_scales_the_noise() -> None:
     torch.manual_seed(0)
     other = Start(HORIZON, ACTIONS, drawn=True, temperature=0.5)(2)
     assert torch.equal(other, 0.5 * whole)
-    with pytest.raises(ValueError, match=r"head.temperature -1: it must be at least 0"):
-        FlowConfig(temperature=-1).build(Shape(4, 8), HORIZON, ACTIONS)
+    with pytest.raises(ValueError, match=r"flow.temperature: -1 is too small; at least 0"):
+        FlowConfig(temperature=-1)
 
 
 def test_the_mean_is_over_valid_steps_of_all_rows() -> None:

@@ -44,5 +44,5 @@ def test_ddim_with_a_perfect_network_ends_at_the_chunk(predict: str) -> None:
 
 
 def test_too_few_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="diffusion: 0 sampling steps are too few; at least 1"):
-        DiffusionConfig(steps=0).build(Shape(3, 8), 4, 2)
+    with pytest.raises(ValueError, match=r"diffusion\.steps: 0 is too small; at least 1"):
+        DiffusionConfig(steps=0)

@@ -34,5 +34,5 @@ def test_euler_with_a_perfect_network_ends_at_the_chunk(steps: int) -> None:
 
 
 def test_too_few_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="flow: 0 sampling steps are too few; at least 1"):
-        FlowConfig(steps=0).build(Shape(3, 8), 4, 2)
+    with pytest.raises(ValueError, match=r"flow\.steps: 0 is too small; at least 1"):
+        FlowConfig(steps=0)

@@ -26,5 +26,5 @@ def test_only_the_next_one_on_request() -> None:
     assert position.shape == (2, 1, 3)
     both = torch.cat([position, position + 9], dim=1)
     assert head.loss(tokens, both, torch.ones(2, 2, dtype=torch.bool)) == 0
-    with pytest.raises(ValueError, match="ahead: 3 is not between 1 and 2"):
+    with pytest.raises(ValueError, match="ahead: 3 is too large; at least 1 and at most 2"):
         KeyframeConfig(ahead=3)

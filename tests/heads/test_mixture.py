@@ -45,7 +45,7 @@ def test_no_deviation_is_below_the_floor() -> None:
 
 
 def test_impossible_mixtures_are_refused() -> None:
-    with pytest.raises(ValueError, match="mixture: 0 components"):
+    with pytest.raises(ValueError, match=r"mixture\.components: 0 is too small; at least 1"):
         built(components=0)
-    with pytest.raises(ValueError, match="floor of 0; at least 1, and above 0"):
+    with pytest.raises(ValueError, match=r"mixture\.floor: 0\.0 is too small; above 0"):
         built(floor=0.0)

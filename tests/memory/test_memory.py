@@ -140,5 +140,5 @@ def test_it_works_in_bfloat16(memory: Any) -> None:
 def test_settings_survive_json_and_one_moment_is_refused(name: str) -> None:
     config = CONFIGS[name]
     assert from_dict(type(config), to_dict(config)) == config
-    with pytest.raises(ValueError, match="steps 1 is too few; at least 2"):
+    with pytest.raises(ValueError, match="steps: 1 is too small; at least 2"):
         replace(config, steps=1).build(INPUTS, OUTPUTS)

@@ -10,12 +10,11 @@ from plait.train.config import TrainConfig
     [
         ("steps", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
-        ("seed", -1, "must not be negative"),
+        ("seed", -1, "at least 0"),
         ("ema_decay", 1.0, "at least 0 and below 1"),
         ("val_fraction", -0.1, "at least 0 and below 1"),
     ],
 )
 def test_value_out_of_range(field: str, value: float, rule: str) -> None:
-    with pytest.raises(ValueError, match=rf"train\.{field} = {value}: it must .*|.*{rule}") as caught:
+    with pytest.raises(ValueError, match=rf"train\.{field}: {value} is too (small|large); {rule}$"):
         TrainConfig(**{field: value})
-    assert rule in str(caught.value)

@@ -95,5 +95,5 @@ def test_a_model_without_modalities_is_refused(tmp_path: Path) -> None:
 
 
 def test_modulation_without_measurements_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"train\.imbalance_every = 0: it must be at least 1 with modulation"):
+    with pytest.raises(ValueError, match=r"train\.imbalance_every: 0 is too small; at least 1 with modulation"):
         TrainConfig(modulation=Modulation(strength=0.5))

@@ -135,10 +135,10 @@ def test_balanced_training_is_the_same_with_the_gate_as_without(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
-    [("strength", -1.0, "must not be negative"), ("threshold", 0.5, "at least 1"), ("until", 2.0, "at most 1")],
+    [("strength", -1.0, "at least 0"), ("threshold", 0.5, "at least 1"), ("until", 2.0, "at most 1")],
 )
 def test_value_out_of_range(field: str, value: float, rule: str) -> None:
-    with pytest.raises(ValueError, match=rf"train\.modulation\.{field} = {value}: it .*{rule}"):
+    with pytest.raises(ValueError, match=rf"train\.modulation\.{field}: {value} is too .*{rule}"):
         Modulation(**{field: value})
 
 

@@ -1,6 +1,7 @@
 """``plait act``: one moment in, one action out, in words."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,22 +39,17 @@ class Act(Verb):
         images = {camera: read_image(file) for camera, file in texts(self.image, "--image", "CAMERA=FILE").items()}
         state = read_state(self.state)
         refuse_blind(policy.spec, images, state)
-        action = policy.act(images, self.instruction, state)
-        for line in warnings(policy, images, self.instruction, state):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            action = policy.act(images, self.instruction, state)
+        for line in (*(each.message for each in told), *unusual(policy, state)):
             print(line, file=sys.stderr)
         refuse_infinite(action.chunk, policy.spec)
         print(describe(action))
 
 
-def warnings(policy: "Policy", images: dict[str, Any], instruction: str, state: list[float] | None) -> Iterator[str]:
-    """What about this moment is unlike those of the training."""
-    absent = [f"camera {camera}" for camera in policy.spec.cameras if camera not in images]
-    absent += ["the state"] if policy.spec.state and state is None else []
-    absent += [] if instruction.strip() else ["the instruction"]
-    if absent:
-        yield f"left out, and so treated as absent: {', '.join(absent)}"
-    if unknown_words := policy.tokenizer.unknown_words(instruction):
-        yield f"words that training never saw: {', '.join(unknown_words)}"
+def unusual(policy: "Policy", state: list[float] | None) -> Iterator[str]:
+    """What about this moment is unlike those of the training, besides that of which ``Policy.act`` warns."""
     yield from far_outside(policy, state or [])
     if policy.memory is not None:
         yield "the policy's memory is empty here, as at the start of an episode"

@@ -69,7 +69,7 @@ def _recipes() -> Iterator[tuple[str, str]]:
 
 def _parts(slot: str, union: Any) -> Iterator[tuple[str, str]]:
     """The parts as options of ``plait train``."""
-    for name, part in members(union).items():
+    for name, part in members(union, slot).items():
         yield f"--{slot} {name}", first_line(part)
 
 

@@ -12,7 +12,19 @@ from tyro.conf import Positional, arg
 from plait.cli.calibrate import missing
 from plait.cli.environment import environment, recorded
 from plait.cli.parse import Verb, folder
+from plait.config import differences, refuse_other
+from plait.files import read_json
 
+CLASHES = {  # option -> why, and what has no meaning beside it
+    "failures": (
+        "changes the observations itself",
+        ("dataset", "instructions", "blank", "execute", "ensemble", "videos"),
+    ),
+    "dataset": (
+        "predicts what is recorded, in no environment",
+        ("env", "env_args", "episodes", "instructions", "blank", "execute", "ensemble", "seed", "workers", "videos"),
+    ),
+}
 NAMED = 8  # unknown words, at most
 SEEN = {
     True: "they were held out in the training too",
@@ -62,11 +74,11 @@ class Eval(Verb):
         from plait import checkpoint
         from plait.nn.device import pick_device
 
-        if self.dataset is not None and (self.env is not None or self.env_args):
-            raise ValueError("eval: --dataset needs no environment; leave out --env and --env-args.")
-        self._check_failures()
+        self._refuse_clashes()
         checkpoint.find(self.checkpoint)
         out = folder(self.out or f"{self.checkpoint}/eval/{self._name()}", "--out")
+        if self.out is not None:  # the folder that is left out is the policy's own
+            refuse_another(out, checkpoint.fingerprint(self.checkpoint))
         policy = checkpoint.load(self.checkpoint).to(pick_device(self.device))
         if self.failures:
             self._fail(policy, out)
@@ -113,6 +125,7 @@ class Eval(Verb):
             raise KeyboardInterrupt(f"interrupted before any episode was finished; {self.kept}")
         name = PARTIAL if result["partial"] else WHOLE
         print("\n".join([*closed_loop_lines(result), f"details: {out}/{name}"]))
+        tell_squeezed(result)
         if unknown["words"] and self.instructions != "unknown_words":
             print(unknown_words_line(**unknown), file=sys.stderr)
         if result["partial"]:
@@ -123,14 +136,13 @@ class Eval(Verb):
             missing = f"{result['unfilmed']} of {min(self.videos, done)}"
             raise KeyboardInterrupt(f"interrupted while filming; the report is complete, films are missing ({missing})")
 
-    def _check_failures(self) -> None:
-        """Whether the options go together."""
-        if not self.failures:
-            return
+    def _refuse_clashes(self) -> None:
+        """Raise a ValueError for an option that would have no effect beside another."""
         usual = Eval(self.checkpoint)
-        for name in ("dataset", "instructions", "blank", "execute", "ensemble", "videos"):
-            if getattr(self, name) != getattr(usual, name):
-                raise ValueError(f"eval: --failures changes the observations itself; leave out --{name}.")
+        for option, (reason, without) in CLASHES.items():
+            for name in without if getattr(self, option) != getattr(usual, option) else ():
+                if getattr(self, name) != getattr(usual, name):
+                    raise ValueError(f"eval: --{option} {reason}; leave out --{name.replace('_', '-')}.")
 
     def _fail(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
@@ -153,6 +165,7 @@ class Eval(Verb):
             checkpoint=checkpoint.fingerprint(self.checkpoint),
         )
         print("\n".join([*failure_lines(result), f"details: {out}/{REPORT}"]))
+        tell_squeezed(result)
 
     def _open_loop(self, policy: Any, out: Path, dataset: str) -> None:
         from plait.evaluate.openloop import openloop, validation_share
@@ -161,8 +174,25 @@ class Eval(Verb):
 
         result = openloop(policy, dataset, validation_share(self.checkpoint), source=self.checkpoint)
         print("\n".join(open_loop_lines(result)))
+        tell_squeezed(result)
         with locked(out):
             print(f"details: {write_report(result, out)}")
+
+
+def refuse_another(out: Path, fingerprint: str) -> None:
+    """Raise a ValueError when a report in ``out``, which would be replaced, is that of another policy."""
+    from plait.evaluate.failures import REPORT
+    from plait.evaluate.rollout import PARTIAL, WHOLE
+
+    for report in filter(Path.is_file, (out / name for name in (WHOLE, PARTIAL, REPORT))):
+        before = read_json(report).get("protocol", {}).get("checkpoint")
+        refuse_other(report, differences({"checkpoint": before}, {"checkpoint": fingerprint}))
+
+
+def tell_squeezed(result: dict[str, Any]) -> None:
+    """Name the cameras whose pictures have another shape than those of the training."""
+    for line in result["protocol"]["squeezed"]:
+        print(line, file=sys.stderr)
 
 
 def _plain(word: str) -> str:

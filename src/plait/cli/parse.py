@@ -4,7 +4,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -41,8 +41,10 @@ class Verb:
         raise NotImplementedError
 
 
-def parse(kind: type[T], arguments: list[str], program: str, description: str = "") -> T:
-    """Fill the dataclass ``kind`` from ``arguments``.
+def parse(
+    kind: type[T], arguments: list[str], program: str, description: str = "", habits: Mapping[str, str] | None = None
+) -> T:
+    """Fill the dataclass ``kind`` from ``arguments``. ``habits``: what options of other tools are called here.
 
     Raises:
         ValueError: an option that does not exist, is missing, or has a wrong value.
@@ -64,8 +66,11 @@ def parse(kind: type[T], arguments: list[str], program: str, description: str = 
             raise
         raise ValueError(f"{_plain(told.getvalue())} ({program} --help shows all options.)") from None
     if rest:
-        near = get_close_matches(rest[0], option_names(kind), n=1)
+        name = rest[0].partition("=")[0]
+        near = get_close_matches(name, option_names(kind), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
+        if habit := (habits or {}).get(name.rpartition(".")[2].lstrip("-").replace("_", "-")):
+            hint = f" Here it is {habit}."
         raise ValueError(f"no option {rest[0]!r}; {program} --help shows all options.{hint}")
     return value
 

@@ -34,7 +34,7 @@ class Record(Verb):
     """Of the expert in each scene, with other pushes each time: the first success is recorded, unless a later one takes
     less than half of its steps."""
     images: Literal["auto", "png", "video"] = "auto"
-    """How images are stored; auto = PNG up to 96 pixels, video above."""
+    """How images are stored; auto = PNG up to 96 pixels and for odd sizes, video above."""
     cache: bool = False
     """Keep the pixels for training as well, which then decodes nothing; takes 3 bytes a pixel and needs PNG."""
 

@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import tyro
 
 from plait.cli.parse import Verb, first_line, folder, parse
-from plait.config import part_name, unknown
+from plait.config import members, unknown
 
 if TYPE_CHECKING:
     from plait.policy import PolicyConfig
     from plait.recipes import Recipe
+
+HABITS = {  # what options of other tools are called here
+    "lr": "--train.learning-rate",
+    "bs": "--train.batch-size",
+    "wd": "--train.weight-decay",
+    **dict.fromkeys(("epochs", "num-epochs"), "--train.steps, the number of updates"),
+    "resume": "the same command again: it goes on from what lies in --out",
+    "output-dir": "--out",
+    **dict.fromkeys(("pretrained", "checkpoint", "finetune"), "--init, a checkpoint to start from"),
+    **dict.fromkeys(("gpu", "gpus", "cuda"), "--train.device, or torchrun for several"),
+    **dict.fromkeys(("amp", "fp16", "bf16"), "--train.precision"),
+}
 
 
 @dataclass(frozen=True)
@@ -121,8 +133,8 @@ def _choices(config: type) -> dict[str, dict[str, type]]:
     slots = {}
     for slot, hint in get_type_hints(config).items():
         kinds = get_args(hint) or (hint,)
-        if parts := {part_name(kind): kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}:
-            slots[slot] = parts | ({"none": type(None)} if type(None) in kinds else {})
+        if any(map(is_dataclass, kinds)):
+            slots[slot] = members(hint, slot) | ({"none": type(None)} if type(None) in kinds else {})
     return slots
 
 
@@ -144,4 +156,4 @@ def _options(recipe: "Recipe", arguments: list[str], program: str, what: str) ->
 
     slots = [f"--{slot} {'|'.join(names)}" for slot, names in _choices(PolicyConfig).items() if len(names) > 1]
     swaps = f"Parts are swapped by one word: {', '.join(slots)}."
-    return parse(Options, arguments, program, f"{Train.__doc__}\n\n{swaps}{what}")
+    return parse(Options, arguments, program, f"{Train.__doc__}\n\n{swaps}{what}", HABITS)

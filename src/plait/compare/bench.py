@@ -134,7 +134,7 @@ class Bench:
         return self.folder / "cells" / f"{cell.name}.json"
 
     def _sized(self, fusion: str) -> Sized:
-        return equalised(self.recipe.policy, members(Fusion)[fusion], self.data.spec, self._tokenizer)
+        return equalised(self.recipe.policy, members(Fusion, "fusion")[fusion], self.data.spec, self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

@@ -146,5 +146,5 @@ def search(setup: Setup, cells: Sequence[Cell], known: Sequence[Cell]) -> list[C
 
 
 def refuse_unknown(fusion: str) -> None:
-    if fusion not in members(Fusion):
-        raise unknown("fusion", fusion, members(Fusion))
+    if fusion not in (known := members(Fusion, "fusion")):
+        raise unknown("fusion", fusion, known)

@@ -49,7 +49,7 @@ def fusion_costs(fusions: Iterable[str], device: str = "auto", rows: int = 1) ->
 
 
 def _cost(name: str, groups: dict[str, Shape], device: torch.device, rows: int) -> Cost:
-    module = members(Fusion)[name]().build(groups).to(device).eval()
+    module = members(Fusion, "fusion")[name]().build(groups).to(device).eval()
     tokens, autocast = random_tokens(groups, rows, device), pick_autocast("auto", device)
 
     @torch.inference_mode()

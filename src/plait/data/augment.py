@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
+from plait.config import refuse_outside
 from plait.data.world import ALONE, World
 
 
@@ -18,15 +19,19 @@ class Augment:
 
     Attributes:
         shift: pixels, up to this far in each direction.
-        brightness: up to this share of the full range is added or taken away.
-        contrast: the distance to the mean is multiplied by a factor between 1 - value and 1 + value.
-        saturation: the distance to grey is multiplied by a factor between 1 - value and 1 + value.
+        brightness: 0 to 1; up to this share of the full range is added or taken away.
+        contrast: 0 to 1; the distance to the mean is multiplied by a factor between 1 - value and 1 + value.
+        saturation: 0 to 1; the distance to grey is multiplied by a factor between 1 - value and 1 + value.
     """
 
     shift: int = 4
     brightness: float = 0.1
     contrast: float = 0.1
     saturation: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = dict.fromkeys(("brightness", "contrast", "saturation"), "[0, 1]")
+        refuse_outside(self, "train.augment", shift="[0, inf)", **shares)
 
     def __call__(
         self, images: UInt8[Tensor, "b h w 3"], generator: Generator, world: World = ALONE

@@ -101,16 +101,23 @@ class EncodedEpisode:
 
 
 def storage(spec: Spec, images: str) -> dict[str, str]:
-    """Camera -> ``"image"`` (PNG) or ``"video"``. ``"auto"``: PNG up to 96 pixels, where video smears small objects.
+    """Camera -> ``"image"`` (PNG) or ``"video"``. ``"auto"``: PNG up to 96 pixels, where video smears small objects,
+    and for odd sizes, which a video cannot hold.
 
     Raises:
-        ValueError: ``images`` is not one of auto, png, video.
+        ValueError: ``images`` is not one of auto, png, video, or it is video and a camera's size is odd.
     """
     if images not in ("auto", "png", "video"):
         raise ValueError(f"images={images!r}; choose one of ['auto', 'png', 'video']")
+    odd = {camera: size for camera, size in spec.cameras.items() if any(side % 2 for side in size)}
+    if images == "video" and odd:
+        camera, (height, width) = next(iter(odd.items()))
+        found = f"camera {camera!r} has {height} x {width} pixels, and a video's height and width must be even"
+        raise ValueError(f"images: {found}; say --images png, or take another size")
     if images != "auto":
         return dict.fromkeys(spec.cameras, "image" if images == "png" else "video")
-    return {camera: "image" if max(size) <= 96 else "video" for camera, size in spec.cameras.items()}
+    large = {camera for camera, size in spec.cameras.items() if max(size) > 96 and camera not in odd}
+    return {camera: "video" if camera in large else "image" for camera in spec.cameras}
 
 
 def encode(episode: Episode, spec: Spec, kinds: dict[str, str]) -> EncodedEpisode:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.encoders.hub import reach_hub
 from plait.encoders.recall import Recall
 from plait.encoders.tokenizer import Tokenizer
@@ -33,6 +34,9 @@ class HuggingFaceConfig:
     frozen: bool = True
     length: int = 32
     architecture: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self)
 
     def resolve(self, tokenizer: Tokenizer) -> tuple["HuggingFaceConfig", Tokenizer]:
         """The config with the model's architecture, and the model's tokeniser in place of the data's."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.encoders.hugging_face import HuggingFaceConfig
 from plait.encoders.tokenizer import Tokenizer
 from plait.nn.transformer import TransformerLayer
@@ -27,6 +28,9 @@ class LstmConfig:
 
     width: int = 64
     layers: int = 1
+
+    def __post_init__(self) -> None:
+        refuse_outside(self)
 
     def resolve(self, tokenizer: Tokenizer) -> tuple["LstmConfig", Tokenizer]:
         return self, tokenizer
@@ -48,6 +52,9 @@ class TextTransformerConfig:
     width: int = 64
     layers: int = 2
     heads: int = 4
+
+    def __post_init__(self) -> None:
+        refuse_outside(self)
 
     def resolve(self, tokenizer: Tokenizer) -> tuple["TextTransformerConfig", Tokenizer]:
         return self, tokenizer

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.types import Shape, Tokens
 
 
@@ -17,6 +18,9 @@ class StateConfig:
     """
 
     width: int = 64
+
+    def __post_init__(self) -> None:
+        refuse_outside(self)
 
     def build(self, entries: int) -> "StateEncoder":
         return StateEncoder(entries, self.width)

@@ -62,6 +62,7 @@ def openloop(
     counts = {"n_episodes": len(loader.held_out), "n_frames": len(loader.validation_frames)}
     used = {"dataset": str(data.path), "same_dataset": None if source is None else is_dataset_of(source, data)}
     used |= {"validation": validation, "horizon": policy.horizon, "device": str(policy.device), "versions": versions()}
+    used |= {"squeezed": policy.spec.squeezed(data.spec.cameras)}
     used |= {"checkpoint": None if source is None else checkpoint.fingerprint(source)}
     return {**_tables(errors, mask, _deviation(loader), policy.spec.actions), "counts": counts, "protocol": used}
 

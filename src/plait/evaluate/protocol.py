@@ -13,6 +13,7 @@ from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.alter import Alteration, as_json, refuse_unknown
 from plait.evaluate.worker import Scenes
+from plait.policy import Policy
 from plait.spec import Spec
 from plait.versions import simulation_versions
 
@@ -63,6 +64,13 @@ def refuse_deaf(env: gymnasium.Env, scenes: Scenes) -> None:
         )
 
 
+def fitting(policy: Policy, env: gymnasium.Env, name: str) -> Spec:
+    """The ``Spec`` of the environment called ``name``; raises a ValueError where the policy does not fit it."""
+    spec = embodiment(env, policy.spec)
+    refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {name!r}")
+    return spec
+
+
 def refuse_misfit(differences: list[str], what: str) -> None:
     """Raise the ValueError that says why a policy does not fit ``what``, if there is a reason."""
     if differences:
@@ -85,9 +93,8 @@ def protocol(
     """
     policy = controller.policy
     refuse_deaf(env, scenes)
-    spec = embodiment(env, policy.spec)
+    spec = fitting(policy, env, scenes.env)
     refuse_unknown(alter, spec)
-    refuse_misfit(policy.spec.differences(spec, "the policy", "the environment"), f"environment {scenes.env!r}")
     return {
         "environment": scenes.env,
         "environment_id": env.spec.id if env.spec else None,
@@ -95,6 +102,7 @@ def protocol(
         "instructions": scenes.instructions,
         "alter": as_json(alter),
         "cameras": {camera: list(size) for camera, size in spec.cameras.items()},
+        "squeezed": policy.spec.squeezed(spec.cameras),
         "policy_image_size": policy.config.image_size,
         "rendering": getattr(env.unwrapped, "rendering", None),
         "rate": spec.rate,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.fusion.early import EarlyConfig
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
@@ -33,7 +33,7 @@ class AdaptiveConfig:
     width: int = 256
 
     def __post_init__(self) -> None:
-        refuse_empty(self, "depth")
+        refuse_outside(self, depth="[0, inf)")
 
     def build(self, groups: dict[str, Shape]) -> "Adaptive":
         joined = EarlyConfig(self.stages, self.depth, self.readout, self.cells, self.width).build(groups)

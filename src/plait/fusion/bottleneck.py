@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.nn.pooling import masked_mean
 from plait.nn.resampler import Resampler
 from plait.nn.sequence import GroupEmbedding
@@ -33,7 +33,7 @@ class BottleneckConfig:
     layers: int = 1
 
     def __post_init__(self) -> None:
-        refuse_empty(self, "layers")
+        refuse_outside(self, layers="[0, inf)")
 
     def build(self, groups: dict[str, Shape]) -> "Bottleneck":
         return Bottleneck(groups, **vars(self))

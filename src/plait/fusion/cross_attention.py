@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.nn.attention import Attention
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
 from plait.spec import is_camera, require
-from plait.types import Fused, Shape, Tokens
+from plait.types import Fused, Mask, Shape, Tokens
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CrossAttentionConfig:
     width: int = 256
 
     def __post_init__(self) -> None:
-        refuse_empty(self)
+        refuse_outside(self)
 
     def build(self, groups: dict[str, Shape]) -> "CrossAttention":
         return CrossAttention(groups, **vars(self))
@@ -59,11 +59,11 @@ class CrossModalAttention(nn.Module):
         self,
         vision: Float[Tensor, "b n d"],
         text: Float[Tensor, "b m d"],
-        vision_mask: Bool[Tensor, "b n"] | None = None,
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        vision_mask: Mask | None = None,
+        text_mask: Mask | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
         """Masks: True = valid, omitted = everything is; what stands at other positions has no influence."""
-        seen, told = _tokens(vision, vision_mask), _tokens(text, text_mask)
+        seen, told = Tokens.of(vision, vision_mask), Tokens.of(text, text_mask)
         vision, text = seen.cleaned(), told.cleaned()
         new_vision = self.vision_norm(vision + self.vision_to_text(vision, text, told.mask))
         new_text = self.text_norm(text + self.text_to_vision(text, vision, seen.mask))
@@ -73,11 +73,11 @@ class CrossModalAttention(nn.Module):
         self,
         vision: Float[Tensor, "b n d"],
         text: Float[Tensor, "b m d"],
-        vision_mask: Bool[Tensor, "b n"] | None = None,
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        vision_mask: Mask | None = None,
+        text_mask: Mask | None = None,
     ) -> dict[str, Tensor]:
         """The weights that ``forward`` uses: ``vision_to_text [b h n m]`` and ``text_to_vision [b h m n]``."""
-        seen, told = _tokens(vision, vision_mask), _tokens(text, text_mask)
+        seen, told = Tokens.of(vision, vision_mask), Tokens.of(text, text_mask)
         return {
             "vision_to_text": self.vision_to_text.weights(seen.cleaned(), told.cleaned(), told.mask),
             "text_to_vision": self.text_to_vision.weights(told.cleaned(), seen.cleaned(), seen.mask),
@@ -122,7 +122,3 @@ class CrossAttention(nn.Module):
             vision, text = layer(vision, text, seen.mask, told.mask)
         parts = split(vision, cameras) | split(text, others)
         return Fused(self.readout({name: parts[name] for name in groups}), reads=read)
-
-
-def _tokens(data: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Tokens:
-    return Tokens.valid(data) if mask is None else Tokens(data, mask)

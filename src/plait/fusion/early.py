@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
 from plait.nn.tower import Tower
@@ -33,7 +33,7 @@ class EarlyConfig:
     width: int = 256
 
     def __post_init__(self) -> None:
-        refuse_empty(self, "depth")
+        refuse_outside(self, depth="[0, inf)")
 
     def build(self, groups: dict[str, Shape]) -> "Early":
         return Early(groups, **vars(self))

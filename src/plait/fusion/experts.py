@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.nn.attention import Attention
 from plait.nn.experts import ExpertMlps, Router, balance_loss
 from plait.nn.pooling import masked_mean
@@ -44,7 +44,7 @@ class ExpertsConfig:
     width: int = 256
 
     def __post_init__(self) -> None:
-        refuse_empty(self)
+        refuse_outside(self)
 
     def build(self, groups: dict[str, Shape]) -> "Experts":
         return Experts(groups, **vars(self))

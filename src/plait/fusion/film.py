@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.config import refuse_empty, unknown
+from plait.config import refuse_outside, unknown
 from plait.nn.film import FiLM
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
@@ -37,7 +37,9 @@ class FilmConfig:
     width: int = 256
 
     def __post_init__(self) -> None:
-        refuse_empty(self, "depth")
+        refuse_outside(self, depth="[0, inf)")
+        if not self.conditions:
+            raise ValueError(f"film.conditions: () names no modality; say {INSTRUCTION}")
 
     def build(self, groups: dict[str, Shape]) -> "Film":
         return Film(groups, **vars(self))

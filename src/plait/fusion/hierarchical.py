@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.fusion.cross_attention import CrossAttentionConfig
 from plait.fusion.early import EarlyConfig, EarlyFusion
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
 from plait.nn.transformer import TransformerLayer
 from plait.spec import INSTRUCTION, camera_modality
-from plait.types import Fused, FusionPart, Shape, Tokens
+from plait.types import Fused, FusionPart, Mask, Shape, Tokens
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class HierarchicalConfig:
     width: int = 96
 
     def __post_init__(self) -> None:
-        refuse_empty(self, "depth")
+        refuse_outside(self, depth="[0, inf)")
 
     def build(self, groups: dict[str, Shape]) -> "Hierarchical":
         low = EarlyConfig(self.stages, self.depth, self.readout, width=self.width)
@@ -109,7 +109,7 @@ class HierarchicalMultiModal(nn.Module):
         self,
         vision: Float[Tensor, "b n 768"],
         language: Float[Tensor, "b m 768"],
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        text_mask: Mask | None = None,
     ) -> Float[Tensor, "b 7"]:
         """The mask is True = valid, omitted = every word is.
 
@@ -124,6 +124,6 @@ class HierarchicalMultiModal(nn.Module):
             )
         groups = {
             self.vision: Tokens.valid(vision, self.grid),
-            INSTRUCTION: Tokens.valid(language) if text_mask is None else Tokens(language, text_mask),
+            INSTRUCTION: Tokens.of(language, text_mask),
         }
         return self.head(masked_mean(self.fusion(groups).tokens))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.fusion.film import FilmBlock
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
@@ -36,7 +36,7 @@ class MultiscaleConfig:
     width: int = 128
 
     def __post_init__(self) -> None:
-        refuse_empty(self)
+        refuse_outside(self)
 
     def build(self, groups: dict[str, Shape]) -> "Multiscale":
         return Multiscale(groups, **vars(self))

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 import torch
 from einops import repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from plait.config import refuse_empty
+from plait.config import refuse_outside
 from plait.nn.embedding import Mark
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
 from plait.nn.transformer import TransformerLayer
 from plait.spec import INSTRUCTION
-from plait.types import Fused, Shape, Tokens
+from plait.types import Fused, Mask, Shape, Tokens
 
 ACTIONS = "actions"  # the part of the sequence that no modality gave
 
@@ -43,7 +43,7 @@ class UnifiedConfig:
     width: int = 256
 
     def __post_init__(self) -> None:
-        refuse_empty(self, "actions")
+        refuse_outside(self, actions="[0, inf)")
 
     def build(self, groups: dict[str, Shape]) -> "Unified":
         return Unified(groups, **vars(self))
@@ -104,16 +104,16 @@ class TransformerBlock(TransformerLayer):
     def __init__(self, d_model: int, n_heads: int):
         super().__init__(d_model, n_heads)
 
-    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], mask: Mask | None = None) -> Float[Tensor, "b n d"]:
         """The mask is True = valid, omitted = everything is; what stands at other positions has no influence."""
-        tokens = Tokens.valid(x) if mask is None else Tokens(x, mask)
+        tokens = Tokens.of(x, mask)
         x = tokens.cleaned()
         x = self.attention_norm(x + self.attention(x, x, tokens.mask))
         return self.mlp_norm(x + self.mlp(x))
 
-    def weights(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b h n n"]:
+    def weights(self, x: Float[Tensor, "b n d"], mask: Mask | None = None) -> Float[Tensor, "b h n n"]:
         """The attention weights that ``forward`` uses on the same arguments."""
-        tokens = Tokens.valid(x) if mask is None else Tokens(x, mask)
+        tokens = Tokens.of(x, mask)
         return self.attention.weights(tokens.cleaned(), tokens.cleaned(), tokens.mask)
 
 
@@ -149,16 +149,16 @@ class MultiModalTransformer(nn.Module):
         self,
         vision_features: Float[Tensor, "b n 768"],
         text_ids: Int[Tensor, "b m"],
-        text_mask: Bool[Tensor, "b m"] | None = None,
+        text_mask: Mask | None = None,
     ) -> tuple[Float[Tensor, "b n+m d"], Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
         """The whole sequence, and its two parts. The mask is True = valid, omitted = every word is.
 
         Raises:
             ValueError: more patches or words than the model was built for.
         """
-        vision, text = Tokens.valid(self.vision(vision_features)), Tokens.valid(self.text(text_ids))
+        vision, text = Tokens.valid(self.vision(vision_features)), Tokens.of(self.text(text_ids), text_mask)
         x = torch.cat([vision.data, text.data], dim=1)
-        mask = torch.cat([vision.mask, text.mask if text_mask is None else text_mask], dim=1)
+        mask = torch.cat([vision.mask, text.mask], dim=1)
         for layer in self.layers:
             x = layer(x, mask)
         x, patches = self.norm(x), vision_features.shape[1]

@@ -42,8 +42,6 @@ class Start(nn.Module):
 
     def __init__(self, horizon: int, actions: int, drawn: bool = False, temperature: float = 1.0):
         super().__init__()
-        if temperature < 0:
-            raise ValueError(f"head.temperature {temperature}: it must be at least 0; 1 is as trained")
         self.drawn, self.temperature = drawn, temperature
         self.register_buffer("noise", torch.randn(horizon, actions))
 

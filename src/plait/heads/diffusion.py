@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.heads.chunk import Start, filled, step_mean
 from plait.nn.attention import Read
 from plait.nn.denoiser import Denoiser
@@ -40,6 +41,9 @@ class DiffusionConfig:
     drawn: bool = False
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        refuse_outside(self)
+
     def build(self, shape: Shape, horizon: int, actions: int) -> "Diffusion":
         denoiser = Denoiser(shape, horizon, actions, self.width, self.layers, self.heads)
         return Diffusion(denoiser, Start(horizon, actions, self.drawn, self.temperature), self.steps, self.predict)
@@ -53,8 +57,6 @@ class Diffusion(nn.Module):
 
     def __init__(self, denoiser: Denoiser, start: Start, steps: int = 10, predict: PredictName = "sample"):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"diffusion: {steps} sampling steps are too few; at least 1")
         self.denoiser, self.start, self.steps, self.predict = denoiser, start, steps, predict
 
     def loss(

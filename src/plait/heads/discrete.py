@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.heads.causal import Causal
 from plait.heads.chunk import cleaned, step_mean
 from plait.heads.regression import perceptron
@@ -39,6 +40,9 @@ class DiscreteConfig:
     width: int = 128
     layers: int = 2
     heads: int = 4
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, bins="[3, inf)", limit="(0, inf)")
 
     def build(self, shape: Shape, horizon: int, actions: int) -> "Discrete | Causal":
         bins = Bins(self.bins, self.limit)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.heads.chunk import Start, filled, step_mean
 from plait.nn.denoiser import Denoiser
 from plait.types import Shape, Tokens
@@ -31,6 +32,9 @@ class FlowConfig:
     drawn: bool = False
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        refuse_outside(self)
+
     def build(self, shape: Shape, horizon: int, actions: int) -> "Flow":
         denoiser = Denoiser(shape, horizon, actions, self.width, self.layers, self.heads)
         return Flow(denoiser, Start(horizon, actions, self.drawn, self.temperature), self.steps)
@@ -44,8 +48,6 @@ class Flow(nn.Module):
 
     def __init__(self, denoiser: Denoiser, start: Start, steps: int = 5):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"flow: {steps} sampling steps are too few; at least 1")
         self.denoiser, self.start, self.steps = denoiser, start, steps
 
     def loss(

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
+from plait.config import refuse_outside
 from plait.data.targets import KEYFRAMES
 from plait.heads.regression import perceptron
 from plait.nn.normaliser import Normaliser
@@ -31,8 +32,7 @@ class KeyframeConfig:
     ahead: int = KEYFRAMES
 
     def __post_init__(self) -> None:
-        if not 1 <= self.ahead <= KEYFRAMES:
-            raise ValueError(f"keyframe.ahead: {self.ahead} is not between 1 and {KEYFRAMES}")
+        refuse_outside(self, ahead=f"[1, {KEYFRAMES}]")
 
     def build(self, shape: Shape, normalise: Normaliser) -> "KeyframeHead":
         return KeyframeHead(shape, normalise, self.weight, self.hidden, self.ahead)

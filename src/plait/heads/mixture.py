@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from plait.config import refuse_outside
 from plait.heads.chunk import cleaned
 from plait.heads.regression import perceptron
 from plait.types import Shape, Tokens
@@ -32,6 +33,9 @@ class MixtureConfig:
     floor: float = 0.05
     drawn: bool = False
 
+    def __post_init__(self) -> None:
+        refuse_outside(self, layers="[0, inf)", floor="(0, inf)")
+
     def build(self, shape: Shape, horizon: int, actions: int) -> "Mixture":
         return Mixture(shape, horizon, actions, **vars(self))
 
@@ -54,8 +58,6 @@ class Mixture(nn.Module):
         drawn: bool = False,
     ):
         super().__init__()
-        if components < 1 or floor <= 0:
-            raise ValueError(f"mixture: {components} components with a floor of {floor:g}; at least 1, and above 0")
         self.horizon, self.components, self.floor, self.drawn = horizon, components, floor, drawn
         self.layers = perceptron(shape.n * shape.dim, hidden, layers, components * (1 + 2 * horizon * actions))
 

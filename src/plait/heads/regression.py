@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, l1_loss, mse_loss
 
+from plait.config import refuse_outside
 from plait.heads.chunk import cleaned, step_mean
 from plait.types import Shape, Tokens
 
@@ -30,6 +31,9 @@ class RegressionConfig:
     layers: int = 1
     loss: LossName = "l1"
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, layers="[0, inf)", dropout="[0, 1)")
 
     def build(self, shape: Shape, horizon: int, actions: int) -> "Regression":
         return Regression(shape, horizon, actions, self.hidden, self.layers, self.loss, self.dropout)

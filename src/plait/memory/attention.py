@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.memory.history import History, check_steps
 from plait.nn.transformer import TransformerLayer
 
@@ -26,6 +27,9 @@ class MemoryAttentionConfig:
     heads: int = 4
     layers: int = 1
     width: int = 128
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, steps="[2, inf)")
 
     def build(self, inputs: int, outputs: int) -> "MemoryAttention":
         return MemoryAttention(inputs, outputs, **vars(self))

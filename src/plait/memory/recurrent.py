@@ -8,6 +8,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.config import refuse_outside
 from plait.memory.history import History, check_steps
 
 CellName = Literal["lstm", "gru"]
@@ -30,6 +31,9 @@ class RecurrentConfig:
     cell: CellName = "lstm"
     layers: int = 1
     width: int = 128
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, steps="[2, inf)")
 
     def build(self, inputs: int, outputs: int) -> "Recurrent":
         return Recurrent(inputs, outputs, **vars(self))

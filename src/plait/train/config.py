@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from plait.config import refuse_outside
 from plait.data.augment import Augment
 from plait.train.modulation import Modulation
 
@@ -62,18 +63,11 @@ class TrainConfig:
     """Number of checkpoints that are kept, the newest ones."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "validate_every", "checkpoint_every", "keep"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, "must be at least 1")
-        for name in ("learning_rate", "clip_norm"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "must be above 0")
-        for name in ("warmup_steps", "weight_decay", "seed", "imbalance_every"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, "must not be negative")
-        for name in ("ema_decay", "val_fraction", "modality_dropout"):
-            _require(name, getattr(self, name), 0 <= getattr(self, name) < 1, "must be at least 0 and below 1")
+        positive = dict.fromkeys(("learning_rate", "clip_norm"), "(0, inf)")
+        shares = dict.fromkeys(("ema_decay", "val_fraction", "modality_dropout"), "[0, 1)")
+        may_be_zero = dict.fromkeys(("warmup_steps", "seed", "imbalance_every"), "[0, inf)")
+        refuse_outside(self, "train", **positive, **shares, **may_be_zero)
         if self.modulation.strength and not self.imbalance_every:
-            _require("imbalance_every", 0, False, "must be at least 1 with modulation, which goes by the measurements")
-
-
-def _require(name: str, value: float, holds: bool, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"train.{name} = {value}: it {rule}.")
+            raise ValueError(
+                "train.imbalance_every: 0 is too small; at least 1 with modulation, which goes by the measurements"
+            )

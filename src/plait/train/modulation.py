@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plait.config import refuse_outside
 from plait.policy import Policy
 from plait.spec import INSTRUCTION, camera_name, is_camera, module_name
 
@@ -33,12 +34,7 @@ class Modulation:
     noise: bool = False
 
     def __post_init__(self) -> None:
-        rules = {"strength": (0, "must not be negative"), "threshold": (1, "must be at least 1")}
-        for name, (least, rule) in rules.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"train.modulation.{name} = {getattr(self, name)}: it {rule}.")
-        if not 0 <= self.until <= 1:
-            raise ValueError(f"train.modulation.until = {self.until}: it must be at least 0 and at most 1.")
+        refuse_outside(self, "train.modulation", threshold="[1, inf)", until="[0, 1]")
 
     def paces(self, shares: Mapping[str, float]) -> dict[str, float]:
         """The factor on the learning rate of the dominant modality, by its name; {} when none is dominant.
