@@ -1,7 +1,8 @@
 """What a server costs beside the policy, and what several robots notice of each other.
 
     python benchmarks/serving.py --hardware "2 CPU cores"
-    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --rate 500 --ticks 150000 --parts 2 --robots 1
+    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --rate 500 --ticks 60000 --robots 1 \
+        --loop-ticks 150000 --parts 2
 
 The policy has the recipe's size and random weights, which do not change how long it takes. The server is a process of
 its own; the robots are threads of this one, on the same machine. ``plain`` is a minimal server written as openpi's is:
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from plait.serve.batching import writable
 from plait.serve.client import Client
 from plait.serve.codec import pack, unpack
 from plait.serve.keys import accepted, agree, observed
+from plait.serve.loop import ControlLoop
 from plait.serve.server import ServeConfig, Server
 from plait.spec import Spec
 
@@ -68,7 +70,10 @@ class Options:
     compile: bool = False
     """Plait's server compiles its policy (the policy in this process and the minimal server do not)."""
     parts: int = 1
-    """How often the robots are measured with plait's server, and connect anew; once with the minimal one."""
+    """How often the robots are measured with plait's server, and connect anew; once with the minimal one. So often the
+    control loop runs, too."""
+    loop_ticks: int = 0
+    """Steps of one robot that is driven by a control loop in this process, at the same rate, without a server."""
     report: Path = field(default=RESULTS)
     """Folder of the results file."""
     role: str = "measure"
@@ -222,6 +227,27 @@ def robots(port: int, options: Options) -> np.ndarray:
     return np.concatenate(found)
 
 
+class Seen:
+    """A robot that sees something else at every step, and does not move."""
+
+    def __init__(self, options: Options) -> None:
+        self.sent, self.step = [observation(options, seed) for seed in range(16)], 0
+
+    def observe(self) -> dict[str, Any]:
+        self.step += 1
+        return self.sent[self.step % 16]
+
+    def act(self, action: np.ndarray) -> None:
+        pass
+
+
+def looped(policy: Policy, options: Options) -> list[dict[str, Any]]:
+    """Reports of a control loop."""
+    calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
+    loop = ControlLoop(policy, Seen(options), rate=options.rate, calibration=calibration)
+    return [asdict(loop.run(options.loop_ticks)) for _ in range(options.parts)]
+
+
 def shares(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(np.percentile(values, share)), 3) for name, share in SHARES.items()}
 
@@ -236,6 +262,7 @@ def main(options: Options) -> None:
         checkpoint.save(policy, Path(folder))
         policy.to(pick_device("auto"))
         found["bare"] = shares(bare(policy, options))
+        found["loop"] = looped(policy, options) if options.loop_ticks else []
         del policy
         found |= one_robot(options, Path(folder))
         for role in ROLES:
@@ -272,15 +299,27 @@ def told(found: dict[str, Any], options: Options) -> str:
         f"{options.robots} robots, {options.rate:g} observations a second each, {options.ticks} of each robot. A miss "
         "is an answer later than one step after its observation was due, or an observation that was not sent in time:"
     )
-    return "\n\n".join(
-        [
-            setting,
-            f"One robot, {options.requests} observations one after the other:",
-            table(("", "p50", "p99", "p99.9", "added, p50", "added, p99", "CPU"), alone),
-            many,
-            table(("", "answers", "misses", *SHARES), several),
+    parts = [
+        setting,
+        f"One robot, {options.requests} observations one after the other:",
+        table(("", "p50", "p99", "p99.9", "added, p50", "added, p99", "CPU"), alone),
+        many,
+        table(("", "answers", "misses", *SHARES), several),
+    ]
+    if found["loop"]:
+        names = ("ticks", "misses", "starved", "delay")
+        rows = [
+            (*(part[name] for name in names), *part["late_ms"].values(), *(part["infer_ms"][q] for q in ("p50", "p99")))
+            for part in found["loop"]
         ]
-    )
+        late = [f"late, {share}" for share in found["loop"][0]["late_ms"]]
+        parts += [
+            f"One robot and the policy in one process, `ControlLoop` at {options.rate:g} steps a second. A miss is an "
+            "action that left more than one step too late; starved is a step for which no chunk was ready; delay is "
+            "how many steps passed at most while a prediction was made:",
+            table((*names, *late, "prediction, p50", "p99"), rows),
+        ]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

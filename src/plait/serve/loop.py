@@ -84,8 +84,8 @@ class Report:
         rate: the one that was asked for, per second.
         misses: actions that left more than one step too late.
         starved: actions for which no chunk was ready, so that the robot held although it was allowed to move.
-        late_ms, infer_ms: percentiles (p50, p99, p99.9, max) of how much too late an action left, and of how long a
-            prediction took.
+        late_ms, infer_ms: percentiles (p50, p99, p99.9, p99.99, max) of how much too late an action left, and of how
+            long a prediction took.
         delay: the most steps that passed while a prediction was made.
         stalls: how often the robot's ``observe`` or ``act`` took so long that the watchdog commanded a hold.
         modes: safety mode -> ticks in it. One in which the action was held back counts as ``hold``: it was starved, its
@@ -388,8 +388,8 @@ class Watchdog:
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
-    """``{"p50", "p99", "p99.9", "max"}``; empty for no values."""
+    """``{"p50", "p99", "p99.9", "p99.99", "max"}``; empty for no values."""
     if not values:
         return {}
-    shares = {"p50": 50, "p99": 99, "p99.9": 99.9, "max": 100}
+    shares = {"p50": 50, "p99": 99, "p99.9": 99.9, "p99.99": 99.99, "max": 100}
     return {name: round(float(np.percentile(values, share)), 3) for name, share in shares.items()}
