@@ -8,6 +8,8 @@ import torch
 
 from plait.control import Controller
 from plait.encoders.recall import Recall
+from plait.fusion import UnifiedConfig
+from plait.heads import DiscreteConfig
 from plait.heads.keyframe import KeyframeConfig
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.policy import Policy, PolicyConfig
@@ -131,6 +133,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
         policy.act({"front": image.astype(np.float32)}, "pick up the red ball")
     with pytest.raises(ValueError, match="execute: 9 is not between 1 and action_horizon"):
         PolicyConfig(execute=9)
+    with pytest.raises(ValueError, match="head.form: 'tokens' with a memory: step k"):
+        PolicyConfig(memory=RecurrentConfig(), fusion=UnifiedConfig(actions=8), head=DiscreteConfig(form="tokens"))
 
 
 def test_an_empty_instruction_is_an_absent_one() -> None:

@@ -60,6 +60,9 @@ class PolicyConfig:
         refuse_small(image_size=(self.image_size, 8), action_horizon=(self.action_horizon, 1))
         if not 1 <= self.execute <= self.action_horizon:
             raise ValueError(f"execute: {self.execute} is not between 1 and action_horizon ({self.action_horizon})")
+        if self.memory and getattr(self.head, "form", "") == "tokens":
+            rule = "step k is read from fused token k, so that what is remembered, one more token, would reach none"
+            raise ValueError(f"head.form: 'tokens' with a memory: {rule}; say --head.form parallel, or --memory none")
 
     def build(
         self, spec: Spec, tokenizer: Tokenizer, statistics: Statistics | None = None, pretrained: bool = True

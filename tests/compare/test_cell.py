@@ -1,6 +1,8 @@
 import pytest
 
 from plait.compare.cell import Cell, Setup, grid, search
+from plait.compare.report import pooled
+from plait.diagnose.cost import Cost
 
 SETUP = Setup("tabletop", learning_rates={"unified": 5e-4})
 
@@ -45,3 +47,17 @@ def test_a_rate_is_searched_once_for_each_fusion_that_has_none() -> None:
     more = search(setup, grid(setup, ["late"], [400], 1, contrasts=()), first[:1])  # interrupted after one of two
     assert more == first
     assert first[1].name == "late-200-seed0-rate0.005" == Cell("late", 200, 0).at_rate(setup).name
+
+
+def test_a_diverged_training_fails_in_every_trial() -> None:
+    trials = {"seen": {"hits": 9, "n": 10}, "unseen": {"hits": 6, "n": 10}, "following": {"hits": 8, "n": 10}}
+    shared = {"settings": {"episodes": 10, "rate": 1e-3}, "width": 8, "parameters": 100, "off": 0.0}
+    found = {
+        Cell("film", 4, seed): {**shared, "trials": each, "error": error}
+        for seed, (each, error) in enumerate(((trials, None), (None, "the loss is nan"), (None, "the loss is nan")))
+    }
+    (line,) = pooled(found, {"film": Cost(100, 5, 1.0, 2.0, 9)})
+    assert line.diverged == 2
+    assert {name: (share.hits, share.n) for name, share in line.trials.items()} == {
+        "seen": (9, 30), "unseen": (6, 30), "following": (8, 30),
+    }  # fmt: skip

@@ -168,3 +168,9 @@ def test_a_cell_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "cells" / "film-9-seed0.json").write_text("{}")
     with pytest.raises(ValueError, match=r"film-9-seed0\.json: no finished cell of a comparison; delete it"):
         Bench(tmp_path, SETUP).known()
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="device 'cuda:77' cannot be used here"):
+        compare(SETUP, tmp_path / "new", ["late"], [9], **GRID | {"device": "cuda:77"})
+    assert not (tmp_path / "new").exists()

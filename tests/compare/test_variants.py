@@ -73,3 +73,13 @@ def test_the_first_episodes_are_a_dataset_with_the_same_images(data: Dataset) ->
     np.testing.assert_allclose(beginning.statistics()["action"]["max"], data.action[:n].max(0).values)
     with pytest.raises(ValueError, match="of them cannot be taken"):
         data.first(len(data.episodes) + 1)
+
+
+def test_the_first_episodes_know_their_own_words_alone(data: Dataset) -> None:
+    """Else a training would depend on what is recorded afterwards, and could not go on."""
+    told = [data.tasks[task] for task in data.task_index.tolist()]
+    for episodes in range(1, len(data.episodes) + 1):
+        beginning = data.first(episodes)
+        assert [beginning.tasks[task] for task in beginning.task_index.tolist()] == told[: len(beginning)]
+        assert set(beginning.tasks) == set(told[: len(beginning)])
+    assert len(data.first(1).tasks) < len(data.tasks)

@@ -63,8 +63,11 @@ SOME, NONE = Response(0.5, 0.4, 0.6), Response(0.02, 0.01, 0.03)
 @pytest.mark.parametrize(
     ("normal", "found", "followed", "verdict", "tone"),
     [
-        (45, altered(state={"removed": 45, "swapped": 10}, instruction={"swapped": 5}), (SOME, SOME),
+        (45, altered(state={"removed": 15, "swapped": 10}, instruction={"swapped": 5, "removed": 9}), (SOME, SOME),
          "It needs the state and the words: with another episode's, success goes from 90 to 20 and 10 %.", "good"),
+        (45, altered(state={"removed": 43, "swapped": 10}, instruction={"swapped": 5, "removed": 9}), (SOME, SOME),
+         "It needs the words: with another episode's, success goes from 90 to 10 %. It follows the state, but can do "
+         "without: with another episode's, success goes from 90 to 20 %, and to 86 % without.", "good"),
         (10, altered(state={"removed": 40, "swapped": 12}, instruction={"removed": 9, "swapped": 9}), (SOME, SOME),
          "The state misleads it: with it removed, success goes from 20 to 80 %.", "bad"),
         (1, altered(state={"removed": 0, "swapped": 1}, instruction={"removed": 0, "swapped": 0}), (SOME, NONE),

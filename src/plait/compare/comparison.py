@@ -17,7 +17,7 @@ from plait.data.cache import Images
 from plait.diagnose.cost import Cost
 from plait.evaluate.protocol import versions
 from plait.files import read_json
-from plait.nn.device import hardware
+from plait.nn.device import hardware, pick_device
 from plait.processes import processors
 from plait.progress import Bar
 from plait.record.recorder import record
@@ -58,6 +58,7 @@ def compare(
     cells, folder = grid(setup, fusions, demonstrations, seeds, mispaired, contrasts), _open(Path(out))
     if jobs < 1:
         raise ValueError(f"jobs: {jobs} is too few; at least 1")
+    pick_device(device)  # refuses one that is not there, before minutes of recording
     record(setup.env, folder / "dataset", max(demonstrations), setup.env_args, workers or processors())
     bench = Bench(folder, setup, device, workers)
     known = bench.known()

@@ -98,10 +98,11 @@ def pooled(found: Mapping[Cell, dict[str, Any]], costs: Mapping[str, Cost]) -> l
 
 
 def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cost]) -> Line:
-    episodes, seen = results[0]["settings"]["episodes"], {"hits": 0, "n": results[0]["settings"]["episodes"]}
+    episodes = results[0]["settings"]["episodes"]
+    failed = next((result["trials"] for result in results if result["trials"]), {"seen": {"n": episodes}})
     counts: dict[str, list[dict[str, int]]] = {}
-    for result in results:
-        for name, count in (result["trials"] or {"seen": seen}).items():
+    for result in results:  # what diverged has failed in every episode of every trial
+        for name, count in (result["trials"] or {name: {**each, "hits": 0} for name, each in failed.items()}).items():
             counts.setdefault(name, []).append(count)
     trials = {n: Share(sum(c["hits"] for c in rows), sum(c["n"] for c in rows)) for n, rows in counts.items()}
     return Line(

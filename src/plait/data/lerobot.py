@@ -84,13 +84,17 @@ class Dataset:
         return len(self.columns.row)
 
     def first(self, episodes: int) -> "Dataset":
-        """The first ``episodes`` alone. Nothing is copied: images and their cache are those of the whole dataset."""
+        """The first ``episodes`` alone, with their instructions, whatever was recorded after them. Nothing is copied:
+        images and their cache are those of the whole dataset.
+        """
         if not 1 <= episodes <= len(self.episodes):
             raise ValueError(f"{self.path}: has {len(self.episodes)} episodes; {episodes} of them cannot be taken")
         rows, frames = self.episodes[:episodes], self.episodes[episodes - 1].start + self.episodes[episodes - 1].length
         values = {name: column[:frames] for name, column in self.columns.values.items()}
+        told, values["task_index"] = np.unique(values["task_index"], return_inverse=True)
+        tasks = [self.tasks[task] for task in told.tolist()]
         columns = Columns(values, self.columns.files, self.columns.file[:frames], self.columns.row[:frames])
-        return replace(self, episodes=rows, columns=columns, whole=self.whole or self)
+        return replace(self, tasks=tasks, episodes=rows, columns=columns, whole=self.whole or self)
 
     @cached_property
     def action(self) -> Float[Tensor, "n a"]:

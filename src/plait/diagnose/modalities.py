@@ -67,17 +67,35 @@ def judge(normal: dict[str, Any], altered: Summaries, followed: dict[str, Respon
     """The verdict: first what misleads it, then what it does not use, then what its success rests on."""
     misled = {name: best for name in altered if (best := _better_without(normal, altered[name]))}
     unused = [name for name in altered if name not in misled and _is_unused(normal, altered[name], followed[name])]
-    needed = [name for name, ways in altered.items() if difference(normal, ways["swapped"])[0] > 0]
+    used = [
+        name
+        for name, ways in altered.items()
+        if name not in misled and name not in unused and difference(normal, ways["swapped"])[0] > 0
+    ]
+    needed = [name for name in used if difference(normal, altered[name]["removed"])[0] > 0]
+    spared = [name for name in used if name not in needed]
     said = [_misled(normal, altered, name, way) for name, way in misled.items()]
     if unused:
         said.append(_unused(normal, altered, followed, unused))
-    if needed := [name for name in needed if name not in misled and name not in unused]:
-        rates = listed([f"{altered[name]['swapped']['pc_success']:.0f}" for name in needed])
-        change = f"with another episode's, success goes from {normal['pc_success']:.0f} to {rates} %"
-        said.append(f"It needs {listed([spoken(name) for name in needed])}: {change}.")
+    if needed:
+        said.append(f"It needs {listed(list(map(spoken, needed)))}: {_fall(normal, altered, needed)}.")
+    if spared:
+        what, fall = listed(list(map(spoken, spared))), _fall(normal, altered, spared)
+        said.append(
+            f"It follows {what}, but can do without: {fall}, and to {_rates(altered, spared, 'removed')} % without."
+        )
     if not said:
         said.append(_nothing_stands_out(normal, followed))
-    return " ".join(said), "bad" if misled or unused else "good" if needed else "plain"
+    return " ".join(said), "bad" if misled or unused else "good" if used else "plain"
+
+
+def _fall(normal: dict[str, Any], altered: Summaries, names: list[str]) -> str:
+    rates = _rates(altered, names, "swapped")
+    return f"with another episode's, success goes from {normal['pc_success']:.0f} to {rates} %"
+
+
+def _rates(altered: Summaries, names: list[str], way: str) -> str:
+    return listed([f"{altered[name][way]['pc_success']:.0f}" for name in names])
 
 
 def _is_unused(normal: dict[str, Any], ways: dict[str, dict[str, Any]], followed: Response) -> bool:
@@ -105,9 +123,7 @@ def _misled(normal: dict[str, Any], altered: Summaries, name: str, way: str) -> 
 def _unused(normal: dict[str, Any], altered: Summaries, followed: dict[str, Response], names: list[str]) -> str:
     what = listed([spoken(name) for name in names], "or")
     if normal["pc_success"] >= ENOUGH:
-        rates = listed([f"{altered[name]['swapped']['pc_success']:.0f}" for name in names])
-        success = f"success goes from {normal['pc_success']:.0f} to {rates} %"
-        return f"It does not use {what}: with another episode's, {success}."
+        return f"It does not use {what}: {_fall(normal, altered, names)}."
     changes = listed([f"{followed[name].share:.2f}" for name in names])
     return f"It does not use {what}: with another moment's, its actions change by {changes} of the change by chance."
 
