@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence() -> None:
         policy.act({"front": image.astype(np.float32)}, "pick up the red ball")
     with pytest.raises(ValueError, match="execute: 9 is not between 1 and action_horizon"):
         PolicyConfig(execute=9)
-    with pytest.raises(ValueError, match="head.form: 'tokens' with a memory: step k"):
+    with pytest.raises(ValueError, match=r"head\.form: 'tokens' with a memory: step k"):
         PolicyConfig(memory=RecurrentConfig(), fusion=UnifiedConfig(actions=8), head=DiscreteConfig(form="tokens"))
 
 

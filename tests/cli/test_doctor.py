@@ -33,6 +33,12 @@ def test_a_fault_stands_first_and_ends_with_1(capsys: pytest.CaptureFixture[str]
     assert first[:2] == ["error", "statistics"]
 
 
+def test_a_folder_for_the_numbers_is_refused_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["doctor", str(FIXTURE), "--json", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert "that is a folder; give a file" in " ".join(told.err.split()) and "looks wrong" not in told.out
+
+
 def test_what_is_no_dataset_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["doctor", str(tmp_path / "nope")]) == 2
     assert "no such folder" in capsys.readouterr().err

@@ -36,10 +36,12 @@ class Doctor(Verb):
 
         from plait import checkpoint
         from plait.diagnose.doctor.examine import examine
-        from plait.files import json_text
+        from plait.files import json_text, write_whole
 
         if self.json is not None:
             folder(str(Path(self.json).parent), "--json")
+            if Path(self.json).is_dir():
+                raise ValueError(f"--json {self.json}: that is a folder; give a file.")
         policy = None if self.checkpoint is None else checkpoint.load(self.checkpoint)
         found = examine(self.dataset, self.env, pairs(self.env_args, "--env-args"), policy)
         console = Console(highlight=False)
@@ -47,8 +49,7 @@ class Doctor(Verb):
         console.print(looked_at(found), style="dim", soft_wrap=True)
         console.print(table(found))
         if self.json is not None:
-            Path(self.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(self.json).write_text(json_text(found.as_json()), encoding="utf-8")
+            write_whole(Path(self.json), json_text(found.as_json()))
         if found.errors:
             raise SystemExit(1)
 

@@ -67,7 +67,9 @@ def _time(dataset: "Dataset") -> list[str]:
             frame = int(wrong[0])
             found = f"{values['timestamp'][frame]:.4f} s, expected {expected[frame] / rate:.4f} s"
             where = _where(dataset, frame)
-            problems.append(f"timestamp does not match fps {rate:g}: {found} in {where}; correct {layout.INFO}")
+            problems.append(
+                f"timestamp does not match fps {rate:g}: {found} in {where}; correct it, or fps in {layout.INFO}"
+            )
     return problems
 
 

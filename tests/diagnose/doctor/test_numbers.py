@@ -6,13 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from faults import X, action, episodes, plant, rewrite, state, times
+from plait.data.episode import Episode
 from plait.data.lerobot import Dataset
 from plait.data.writer import DatasetWriter
+from plait.diagnose.doctor.case import Case
+from plait.diagnose.doctor.entries import constant
 from plait.nn.normaliser import Normaliser
+from plait.spec import Spec
 from policies import small_policy
+
+ROTATION = np.isin(np.arange(8), (3, 4, 5))  # of the state
 
 
 def policy_of(dataset: Path):
@@ -43,6 +50,26 @@ def test_an_entry_that_stands_still_while_its_counterpart_moves_is_named(error, 
     assert "no entry of the action ever changes" in error(
         "constant", plant(pick, tmp_path / "n", action(np.zeros_like))
     )
+
+
+def test_noise_and_another_unit_are_no_movement(error, doctor, pick: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def noisy(values: np.ndarray) -> np.ndarray:
+        return (values + rng.normal(0, 0.01, values.shape) * ROTATION).astype(np.float32)
+
+    degrees = state(lambda values: np.where(ROTATION, np.degrees(values), values).astype(np.float32))
+    noise = plant(pick, tmp_path / "noise", state(noisy))
+    assert "action: rx, ry, rz never change" in error("constant", noise, "ok")
+    assert "action: rx, ry, rz never change" in error("constant", plant(pick, tmp_path / "deg", degrees), "ok")
+    unitless = Dataset.open(noise)
+    unitless = replace(unitless, spec=replace(unitless.spec, state_units=None))
+    assert [found.severity for found in constant(Case(unitless))] == ["ok"]
+    two = DatasetWriter(tmp_path / "two", Spec({}, ("a", "b"), ("a", "b"), rate=10.0))  # of one unit, one is noise
+    for _ in range(4):
+        way = np.stack([np.linspace(0, 1, 30), rng.normal(0, 0.1, 30)], axis=1).astype(np.float32)
+        two.append(Episode({}, way, way * [1, 0], "go"))
+    assert "action: b never change" in error("constant", tmp_path / "two", "ok")
 
 
 def test_entries_that_nobody_uses_are_no_fault(error, pick: Path) -> None:
@@ -113,6 +140,19 @@ def test_a_clock_that_drifts_jumps_or_stands_still_is_named(error, pick: Path, t
     rng = np.random.default_rng(0)
     jitter = rewrite(pick, tmp_path / "c", "timestamp", lambda time: time + rng.uniform(-0.01, 0.01, time.shape))
     assert "ms away from frame number / fps" in error("clock", jitter, "warning")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_jitter_is_not_told_as_drift(seed: int, error, pick: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    noise = rewrite(pick, tmp_path / "j", "timestamp", lambda time: time + 0.02 + rng.uniform(-0.02, 0.02, time.shape))
+    assert "ms away from frame number / fps" in error("clock", noise, "warning")
+    both = rewrite(noise, tmp_path / "d", "timestamp", lambda time: time * 1.02)
+    assert "the clock drifts" in error("clock", both)
+
+
+def test_conventions_are_those_of_what_was_given(error, pick: Path) -> None:
+    assert error("conventions", pick, "ok").endswith("limits and rate are those of the environment")
 
 
 def test_a_fragment_is_worth_a_look(error, pick: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faults import images, plant, rewrite, swapped
+from faults import early, images, late, plant, rewrite, swapped
 
 
 def first_alone(values: np.ndarray) -> np.ndarray:
@@ -28,6 +28,10 @@ FILMS = {
         slice(None),
     ),
 }
+SHIFTED = {
+    "repeats its first picture while the robot moves, as late pictures do, in 9 of 9": images(late(3), "front"),
+    "repeats its last picture while the robot moves, as early pictures do, in 9 of 9": images(early(3), "front"),
+}
 VIEWS = {
     "camera 'front' shows what the environment shows upside down": images(lambda v: v[:, ::-1], "front"),
     "camera 'wrist' shows what the environment shows upside down": images(lambda v: v[:, ::-1], "wrist"),
@@ -43,6 +47,12 @@ VIEWS = {
 def test_a_film_that_shows_nothing_is_named(sentence: str, error, pick: Path, tmp_path: Path) -> None:
     change, some = FILMS[sentence]
     assert sentence in error("pictures", plant(pick, tmp_path / "d", change, some), simulated=False)
+
+
+@pytest.mark.parametrize("sentence", SHIFTED)
+def test_a_delay_is_not_told_as_a_broken_camera(sentence: str, error, pick: Path, tmp_path: Path) -> None:
+    told = error("pictures", plant(pick, tmp_path / "d", SHIFTED[sentence]), simulated=False)
+    assert sentence in told and "record the camera again" not in told
 
 
 @pytest.mark.parametrize("sentence", VIEWS)

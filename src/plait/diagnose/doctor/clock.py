@@ -8,6 +8,7 @@ from plait.diagnose.doctor.case import Case, span
 from plait.diagnose.doctor.finding import Finding, skipped, some
 
 DRIFT = 0.002  # of the rate
+CERTAIN = 4  # standard errors: less is what jitter makes of a clock that is right
 JITTER = 0.001  # s
 SHORTEST = 3  # frames
 SHORT = 0.1  # of the median length
@@ -26,10 +27,10 @@ def clock(case: Case) -> Iterator[Finding]:
         rule = "a time comes twice or goes back, where each frame is later than the one before"
         yield Finding("error", f"timestamp: in episodes {some(stuck)} {rule}; drop the repeated frames")
         return
-    pace = float(np.median([rate * time[-1] / (len(time) - 1) for time in times])) if times else 1.0
+    pace, error = _pace(times, rate)
     worst = max((float(np.abs(time - np.arange(len(time)) / rate).max()) for time in times), default=0.0)
     numbers = {"fps": rate, "measured_fps": rate / pace, "worst_s": worst}
-    if abs(pace - 1) > DRIFT:
+    if abs(pace - 1) > max(DRIFT, CERTAIN * error):
         measured = f"{rate / pace:.4g} frames per second by timestamp, fps says {rate:g}"
         fix = "write the true rate to meta/info.json, or resample the frames"
         yield Finding("error", f"the clock drifts: {measured} (they may differ by {DRIFT:.1%}); {fix}", numbers)
@@ -37,6 +38,21 @@ def clock(case: Case) -> Iterator[Finding]:
         rule = f"{1000 * worst:.1f} ms away from frame number / fps (at most {1000 * JITTER:g} ms)"
         fix = "resample the frames to even steps; lerobot refuses such a video"
         yield Finding("warning", f"timestamps are up to {rule}; {fix}", numbers)
+
+
+def _pace(times: list[np.ndarray], rate: float) -> tuple[float, float]:
+    """Measured time by frame number / fps, and its standard error: the median of the episodes' straight lines."""
+    paces, errors = [], []
+    for time in times:
+        frame = np.arange(len(time)) - (len(time) - 1) / 2
+        spread = (frame**2).sum()
+        slope = (frame * time).sum() / spread
+        left = time - time.mean() - slope * frame
+        paces.append(rate * slope)
+        errors.append(rate * np.sqrt((left**2).sum() / max(len(time) - 2, 1) / spread))
+    if not times:
+        return 1.0, 0.0
+    return float(np.median(paces)), float(1.25 * np.median(errors) / np.sqrt(len(times)))  # 1.25: of a median
 
 
 def length(case: Case) -> Iterator[Finding]:

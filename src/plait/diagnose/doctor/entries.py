@@ -1,13 +1,16 @@
 """Are there entries of state and action that never change, that sit at a limit, or that are beyond it?"""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 
-from plait.diagnose.doctor.case import Case, is_gripper, pairs, still
+from plait.diagnose.doctor.case import Case, Pair, is_gripper, last_part, pairs, span, still
 from plait.diagnose.doctor.finding import Finding, skipped
 
-MOVES = 0.1  # of the largest standard deviation among the entries that are felt and commanded
+MOVES = 0.1  # of the largest standard deviation among the entries of the same unit that are felt and commanded
+NOISE = 1.0  # of an entry's standard deviation, from step to step: noise has 1.4, a movement much less
+ANGLES = ("rx", "ry", "rz", "roll", "pitch", "yaw")
 SATURATED = {"action": 0.6, "state": 0.4}  # share of the frames at exactly one extreme value
 BEYOND = 1e-3  # of the distance between the limits
 
@@ -33,12 +36,16 @@ def constant(case: Case) -> Iterator[Finding]:
 
 def _left_behind(case: Case, state: np.ndarray, action: np.ndarray, flat: dict[str, np.ndarray]) -> Iterator[Finding]:
     """What stands still although its counterpart does not."""
-    largest = max((float(state[:, pair.felt].std()) for pair in pairs(case.spec)), default=0.0)
+    largest: dict[str, float] = defaultdict(float)  # how far what is commanded moves, by unit
+    for pair in pairs(case.spec):
+        if not flat["action"][pair.commanded]:
+            largest[_unit(case, pair)] = max(largest[_unit(case, pair)], float(state[:, pair.felt].std()))
     for pair in pairs(case.spec):
         name, s, a = pair.name, pair.felt, pair.commanded
         felt, commanded = float(state[:, s].std()), float(action[:, a].std())
         numbers = {"state_std": felt, "action_std": commanded}
-        if flat["action"][a] and felt > MOVES * largest:
+        least = MOVES * largest.get(_unit(case, pair), np.inf)  # with nothing to compare, nothing is told
+        if flat["action"][a] and felt > least and _steps(case, s) < NOISE * felt:
             moves = f"although the state's {name} moves (standard deviation {felt:.3g})"
             fix = "record the command that moves it"
             yield Finding("error", f"action: {name} is always {action[0, a]:.4g}, {moves}; {fix}", numbers)
@@ -46,6 +53,19 @@ def _left_behind(case: Case, state: np.ndarray, action: np.ndarray, flat: dict[s
             moves = f"although the action's {name} changes (standard deviation {commanded:.3g})"
             fix = "record the sensor, or leave the entry out"
             yield Finding("error", f"state: {name} is always {state[0, s]:.4g}, {moves}; {fix}", numbers)
+
+
+def _unit(case: Case, pair: Pair) -> str:
+    """The unit that the state names for it, else what its name tells: metres are not compared with radians."""
+    if case.spec.state_units:
+        return case.spec.state_units[pair.felt]
+    part = last_part(pair.name)
+    return "place" if part in ("x", "y", "z") else "angle" if part in ANGLES else "other"
+
+
+def _steps(case: Case, felt: int) -> float:
+    """The standard deviation of an entry of the state from one frame to the next."""
+    return float(np.concatenate([np.diff(case.state[span(row), felt]) for row in case.sound]).std())
 
 
 def saturated(case: Case) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from plait.data.keys import IMAGE_PREFIX
 from plait.diagnose.doctor.case import Case
 from plait.diagnose.doctor.finding import Finding, skipped, some
 from plait.diagnose.doctor.pictures import BETTER, DARK, TURNS, difference, small
+from plait.spec import Spec
 
 ALIKE, OTHER = 3.0, 25.0  # grey levels: pictures of one scene; pictures of something else
 SQUEEZED = 0.02  # of the ratio of width and height
@@ -20,6 +21,14 @@ def conventions(case: Case) -> Iterator[Finding]:
     known = {name: spec for name, spec in others.items() if spec is not None}
     if not known:
         yield skipped(f"{case.no_env}, and no policy (--checkpoint)")
+    faults = list(_disagreements(case, known))
+    yield from faults
+    if known and not faults:
+        held = "cameras, entries, units, conventions, limits and rate are those of"
+        yield Finding("ok", f"{held} {' and of '.join(known)}")
+
+
+def _disagreements(case: Case, known: dict[str, Spec]) -> Iterator[Finding]:
     for name, spec in known.items():
         for line in case.spec.differences(spec, "the dataset", name):
             yield Finding("error", f"{line}; use the one that fits, or convert the dataset")

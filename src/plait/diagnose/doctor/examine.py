@@ -13,6 +13,7 @@ from plait.data.lerobot import Dataset
 from plait.diagnose.doctor import clock, entries, environment, motion, normalisation, pictures, words
 from plait.diagnose.doctor.case import FILMS, REPLAYS, Case, spaced
 from plait.diagnose.doctor.finding import Finding
+from plait.diagnose.doctor.moments import moments
 from plait.diagnose.doctor.replay import replay
 from plait.diagnose.doctor.whole import whole
 from plait.policy import Policy
@@ -34,6 +35,7 @@ CHECKS: dict[str, Check] = {
     "pictures": pictures.films,
     "cameras": pictures.consistent,
     "views": environment.views,
+    "moments": moments,
     "clock": clock.clock,
     "length": clock.length,
     "words": words.instructions,

@@ -4,7 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
+import gymnasium
 import numpy as np
 
 from plait.diagnose.doctor.case import Case, Scene, observed_state
@@ -47,17 +49,25 @@ Undo = Callable[[Shown], np.ndarray]
 
 def execute(case: Case, scene: Scene, actions: np.ndarray) -> Replay:
     assert case.simulator is not None
-    observation, _ = scene.reset(case.simulator)
-    states, success = [observed_state(observation)], False
-    pushed = Pushes(case.spec, case.pushes, scene.seed, scene.attempt)
-    for action in actions:
-        observation, _, terminated, truncated, info = case.simulator.step(pushed(action.astype(np.float32)))
+    states, success = [], False
+    for observation, info in perform(case, case.simulator, scene, actions):
         states.append(observed_state(observation))
         success = success or bool(info.get("is_success"))
-        if terminated or truncated:
-            break
     states += [states[-1]] * (len(actions) - len(states))
     return Replay(np.stack(states[: len(actions)]), success)
+
+
+def perform(
+    case: Case, env: gymnasium.Env, scene: Scene, actions: np.ndarray
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The first observation, and observation and info after each action, until the environment ends the episode."""
+    yield scene.reset(env)[0], {}
+    pushed = Pushes(case.spec, case.pushes, scene.seed, scene.attempt)
+    for action in actions:
+        observation, _, terminated, truncated, info = env.step(pushed(action.astype(np.float32)))
+        yield observation, info
+        if terminated or truncated:
+            return
 
 
 def difference(case: Case, recorded: np.ndarray, replayed: np.ndarray) -> float:

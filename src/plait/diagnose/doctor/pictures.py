@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from plait.diagnose.doctor.finding import Finding, skipped, some
 
 DARK, FLAT = 8, 1.0  # brightest pixel of a black picture; contrast (standard deviation) of one of one colour
 MOVED = 0.5  # of the state's standard deviation, during which some pixel must change
+SHIFTED = 5  # frames: a longer stretch of one picture is no delay
 SMALL = (32, 32)  # pixels at which pictures are compared
 BETTER = 0.6  # share of the difference that is left when another camera or another way up fits
 
@@ -30,41 +31,52 @@ def films(case: Case) -> Iterator[Finding]:
     if not case.spec.cameras:
         yield skipped("there are no cameras")
         return
-    faults: dict[str, list[int]] = defaultdict(list)
+    faults: dict[tuple[str, str], list[int]] = defaultdict(list)  # what is wrong and what to do -> episodes
     looked = 0
     for row, indices, pictures in case.films():
         looked += 1
         for fault in _film_faults(case, indices, pictures):
             faults[fault].append(row.index)
-    for fault, episodes in faults.items():
+    for (fault, fix), episodes in faults.items():
         where = f"in {len(episodes)} of {looked} episodes that were looked at ({some(episodes)})"
         numbers = {"episodes": len(episodes), "looked": looked}
-        yield Finding("error", f"{fault} {where}; drop those episodes, or record the camera again", numbers)
+        yield Finding("error", f"{fault} {where}; {fix}", numbers)
 
 
-def _film_faults(case: Case, indices: np.ndarray, pictures: dict[str, np.ndarray]) -> Iterator[str]:
+def _film_faults(case: Case, indices: np.ndarray, pictures: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """What is wrong, and what to do."""
+    drop = "drop those episodes, or record the camera again"
     for camera, images in pictures.items():
         brightest, contrast = images.max((1, 2, 3)), images.std((1, 2)).mean(1)
         if (brightest <= DARK).any():
-            yield f"camera {camera!r} is black"
+            yield f"camera {camera!r} is black", drop
         elif (contrast < FLAT).mean() > 0.5:
-            yield f"camera {camera!r} shows one colour"
-        elif _is_frozen(images, _moved(case, indices)):
-            yield f"camera {camera!r} is frozen while the robot moves"
+            yield f"camera {camera!r} shows one colour", drop
+        elif stretch := _frozen(images, _moved(case, indices)):
+            count = int(indices[stretch[-1] + 1] - indices[stretch[0]])
+            ends = {0: ("first", "late", "later"), len(images) - 2: ("last", "early", "earlier")}
+            which = next((ends[step] for step in (stretch[0], stretch[-1]) if step in ends), None)
+            if which and count <= SHIFTED:
+                end, shifted, more = which
+                said = f"camera {camera!r} repeats its {end} picture while the robot moves, as {shifted} pictures do,"
+                fix = f"if all are so, pair each state and action with a picture that is {more}"
+                yield said, f"{fix}, else drop those frames"
+            else:
+                yield f"camera {camera!r} is frozen while the robot moves", drop
     for one, other in combinations(pictures, 2):
         if pictures[one].shape == pictures[other].shape and (pictures[one] == pictures[other]).all():
-            yield f"cameras {one!r} and {other!r} show the same pictures"
+            yield f"cameras {one!r} and {other!r} show the same pictures", drop
 
 
-def _is_frozen(images: np.ndarray, moved: np.ndarray) -> bool:
-    """Do the pictures stay the same over a stretch in which the robot moves? ``moved`` ``[n - 1]`` is of each step."""
+def _frozen(images: np.ndarray, moved: np.ndarray) -> range | None:
+    """The steps of the first stretch over which pictures stay the same although the robot moves; None without one.
+
+    ``moved`` ``[n - 1]`` is of each step.
+    """
     same = (images[1:] == images[:-1]).all((1, 2, 3))
-    stretch = 0.0
-    for still, step in zip(same, moved, strict=True):
-        stretch = stretch + step if still else 0.0
-        if stretch > MOVED:
-            return True
-    return False
+    changes = [-1, *np.flatnonzero(~same).tolist(), len(same)]
+    stretches = [range(before + 1, after) for before, after in pairwise(changes)]
+    return next((each for each in stretches if moved[each.start : each.stop].sum() > MOVED), None)
 
 
 def _moved(case: Case, indices: np.ndarray) -> np.ndarray:
