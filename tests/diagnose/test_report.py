@@ -8,12 +8,12 @@ import pytest
 
 from plait.diagnose import report
 from plait.diagnose.report import NUMBERS, PAGE, diagnose, document
-from plait.diagnose.subject import Answer
+from plait.diagnose.subject import Answer, Tone
 from plait.files import locked
 from policies import small_policy
 
 
-def answer(name: str, tone="good") -> Answer:
+def answer(name: str, tone: Tone = "good") -> Answer:
     return Answer(f"Is it {name}?", f"It is {name}. Twice.", tone, {"n": 1}, (f"<p>numbers of {name}</p>\n",))
 
 
@@ -72,6 +72,40 @@ def test_an_interruption_leaves_what_is_answered_and_the_same_call_goes_on(shuff
     assert len(call(shuffled, tmp_path)) == 3 and names == ["three"]
     page = (tmp_path / PAGE).read_text("utf-8")
     assert "numbers of one" in page and "numbers of three" in page and "Not finished" not in page
+
+
+def test_an_interruption_within_the_first_question_leaves_a_report_that_names_all(shuffled, asked, tmp_path):
+    asked[1].add("one")
+    with pytest.raises(KeyboardInterrupt):
+        call(shuffled, tmp_path)
+    page, numbers = (tmp_path / PAGE).read_text("utf-8"), json.loads((tmp_path / NUMBERS).read_text())
+    assert "<h1>Nothing is answered yet.</h1>" in page and page.count("Not finished; the same command goes on.") == 3
+    assert (numbers["answers"], numbers["missing"]) == ({}, ["one", "two", "three"])
+    asked[1].clear()
+    assert len(call(shuffled, tmp_path)) == 3
+
+
+def test_a_dataset_that_was_mended_in_its_place_is_looked_at_again(shuffled, monkeypatch, tmp_path):
+    looked: list[str] = []
+
+    def works(_):
+        looked.append("works")
+        return answer("there")
+
+    def ask(subject):
+        looked.append((subject.dataset / "pictures").read_text())
+        return answer("data", "good" if looked[-1] == "good" else "bad")
+
+    monkeypatch.setattr(report, "QUESTIONS", {"works": works, "data": ask})
+    monkeypatch.setattr(report, "refuse_unanswerable", lambda *_: None)
+    subject = replace(shuffled, dataset=tmp_path / "dataset")
+    subject.dataset.mkdir()
+    for state in ("bad", "bad", "good"):
+        if not looked or looked[-1] != state:
+            (subject.dataset / "pictures").write_text(state)
+        found = dict(call(subject, tmp_path / "out", ["works", "data"]))
+        assert found["data"].tone == state
+    assert looked == ["works", "bad", "good"]
 
 
 def test_another_dataset_and_a_part_that_is_gone_cost_no_other_answer(shuffled, asked, tmp_path):
@@ -151,3 +185,9 @@ def test_good_news_alone_begin_with_the_first():
     settings = {"episodes": 2, "env": "e", "env_args": {"a": 1}, "checkpoint": "c", "plait": "0", "device": "cpu"}
     page = document(settings, {"works": answer("there"), "costs": answer("cheap")})
     assert "<h1>It is there.</h1>" in page and "in 2 scenes of e, a = 1 that training" in page
+
+
+def test_of_the_data_alone_no_scene_is_spoken_of():
+    settings = {"episodes": 2, "env": "e", "env_args": {}, "checkpoint": "c", "plait": "0", "device": "cpu"}
+    page = document(settings | {"dataset": {"path": "demonstrations"}}, {"data": answer("sound")})
+    assert "scenes" not in page and "Examined: the dataset <code>demonstrations</code>" in page

@@ -32,7 +32,9 @@ def row(phase: str, lifted: str = "", success: bool = False) -> dict:
         ([row("transport", "red ball", success=True)], ""),
         ([row("approach"), row("approach"), row("grasp")], " 2 of 3 failures end before it touches anything."),
         ([row("release", "blue cube"), row("release"), row("approach")], " 2 of 3 failures end after it has let go."),
-        ([row("transport", "blue cube")], " In 1 of 1 failures it acts on another object than the named one."),
+        ([row("grasp")], " Its one failure ends while it grasps."),
+        ([row("approach"), row("grasp")], " One of 2 failures ends before it touches anything."),
+        ([row("transport", "blue cube")], " In its one failure it acts on another object than the named one."),
     ],
 )
 def test_the_verdict_says_where_it_fails(rows, sentence):

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from pathlib import Path
 
+from plait.data.lerobot import Dataset
 from plait.diagnose import page
 from plait.diagnose.doctor.examine import Diagnosis, examine
 from plait.diagnose.doctor.finding import Finding
@@ -15,10 +16,15 @@ WORST_FIRST = ("error", "warning", "ok", "skipped")
 def ask(subject: Subject) -> Answer:
     """Examine the subject's dataset, with the simulator where it can be and with the policy.
 
+    The simulator is the one that it was recorded in; the subject's, where the dataset does not say which that was.
+
     Raises:
         ValueError: the subject has no dataset.
     """
-    found = examine(named(subject), policy=deepcopy(subject.policy).cpu())
+    dataset = named(subject)
+    told = "env" in Dataset.read(dataset).provenance().get("arguments", {})  # other arguments would be other scenes
+    env, env_args = (None, None) if told else (subject.env, subject.env_args)
+    found = examine(dataset, env, env_args, policy=deepcopy(subject.policy).cpu())
     return Answer(QUESTION, *judge(found), found.as_json(), (_table(found),))
 
 
@@ -41,7 +47,7 @@ def judge(found: Diagnosis) -> tuple[str, Tone]:
 def _table(found: Diagnosis) -> str:
     place = lambda finding: WORST_FIRST.index(finding.severity)  # noqa: E731
     rows = [_row(finding) for finding in sorted(found.findings, key=place)]
-    return page.table("Every check, the worst first", ("check", "", "what was found"), rows)
+    return page.table("Every check, the worst first", ("check", "", "what was found"), rows, sentences=True)
 
 
 def _row(finding: Finding) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from plait.diagnose.heatmaps import ROWS
 from plait.diagnose.plots import Projection, embedding_map
 from plait.diagnose.probe import probe_label, probe_place
 from plait.diagnose.scenes import Truth, views
+from plait.diagnose.shown import listed, spoken
 from plait.diagnose.style import webp
 from plait.diagnose.subject import Answer, Subject, Tone
 from plait.nn.pooling import masked_mean
@@ -149,25 +150,33 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
     probes, label = numbers["probes"], numbers["label"]
     before = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("before")}
     after = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("after")}
+    after = after or {WHOLE: probes[WHOLE]}
     blind = max(before.values(), key=lambda probe: probe["correct"])
-    name, told = max((after or {WHOLE: probes[WHOLE]}).items(), key=lambda item: item[1]["correct"])
+    name, told = max(after.items(), key=lambda item: item[1]["correct"])
     reached = told["correct_ci95"][0] > blind["correct_ci95"][1]
-    where = f"the tokens of `{name.removesuffix(', after')}`" if after else "its fused tokens"
-    text = (
-        f"Words {'reach' if reached else 'do not reach'} the pictures: after the fusion, {where} tell which {label} is "
-        f"named in {told['correct']:.0f} % of the scenes; before it, pictures tell it in {blind['correct']:.0f} %."
+    which = (
+        f"{_tokens(name)} tell which {label} is named in {told['correct']:.0f} % of the scenes; before it, pictures "
+        f"tell it in {blind['correct']:.0f} %."
     )
-    if (place := told.get("place_r2")) is not None:
-        text += f" They tell {100 * max(0.0, place):.0f} % of where it is; 0 % is what an untrained policy tells."
-    ratios = [pair["gap_to_variance_ratio"] for pair in numbers["after"].values()]
-    if ratios:
-        apart = "lie apart" if min(ratios) > 1 else "overlap"
-        text += (
-            f" Pictures and words {apart}: their centres are {min(ratios):.1f} times their own spread from each other."
+    reach = f"Words {'reach' if reached else 'do not reach'} the pictures"
+    if "place_r2" not in told:
+        return f"{reach}: after the fusion, {which}", "plain" if reached else "bad"
+    # The place is that in one camera's picture: the tokens that tell it need not be those that best tell the object.
+    finder, place = max(((name, probe["place_r2"]) for name, probe in after.items()), key=lambda item: item[1])
+    where = (
+        f"{_tokens(finder)} tell {100 * max(0.0, place):.0f} % of where it is; 0 % is what an untrained policy tells."
+    )
+    where = where[0].upper() + where[1:]
+    if reached:
+        reach = (
+            "Words find their object in the pictures" if place > 0 else f"{reach} but do not find their object there"
         )
-    if place is None:
-        return text, "plain" if reached else "bad"
-    return text, "good" if reached and place > 0 else "bad"
+    return f"{reach}: after the fusion, {which} {where}", "good" if reached and place > 0 else "bad"
+
+
+def _tokens(name: str) -> str:
+    """``images.front, after`` -> ``the tokens of the front camera``."""
+    return "its fused tokens" if name == WHOLE else f"the tokens of {spoken(name.removesuffix(', after'))}"
 
 
 def _shown_probes(numbers: Numbers) -> list[str]:
@@ -210,7 +219,19 @@ def _shown_metrics(numbers: Numbers) -> list[str]:
         for when in ("before", "after")
         for name, pair in numbers[when].items()
     ]
-    return [page.table("Pictures against words, before and after the fusion", header, rows)]
+    return [*_gap(numbers), page.table("Pictures against words, before and after the fusion", header, rows)]
+
+
+def _gap(numbers: Numbers) -> list[str]:
+    ratios = {name: pair["gap_to_variance_ratio"] for name, pair in numbers["after"].items()}
+    if not ratios:
+        return []
+    told = listed([f"{ratio:.1f} times for {spoken(name)}" for name, ratio in ratios.items()])
+    text = (
+        f"After the fusion, the centres of pictures and words are apart by so many times their own spread: {told}. "
+        "Above 1 they lie apart, below it they overlap; the verdict does not rest on it."
+    )
+    return [page.prose(text)]
 
 
 def _maps(found: Embedded, labels: list[str]) -> list[str]:

@@ -107,16 +107,18 @@ def figures(values: Mapping[str, str]) -> str:
     return f'<dl class="figures">\n{items}</dl>\n'
 
 
-def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column names the row; wide ones scroll by themselves, by keyboard too."""
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], sentences: bool = False) -> str:
+    """A table whose first column names the row; wide ones scroll by themselves, by keyboard too.
+
+    ``sentences``: its last column holds such, which are wrapped; the table is never wider than the page.
+    """
     head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in header)
     body = "".join(
         f'<tr><th scope="row">{_inline(first)}</th>{"".join(f"<td>{_inline(cell)}</td>" for cell in rest)}</tr>\n'
         for first, *rest in rows
     )
     inner = f"<caption>{_inline(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>"
-    label = f'role="region" aria-label="{escape(caption)}"'
-    return f'<div class="scroll" tabindex="0" {label}><table>{inner}</table></div>\n'
+    return f'<table class="sentences">{inner}</table>\n' if sentences else _scroll(caption, f"<table>{inner}</table>")
 
 
 def folded(summary: str, html: str) -> str:
@@ -159,9 +161,12 @@ def curve(caption: str, unit: str, series: Mapping[str, Sequence[Point]], linear
 
 
 def picture(image: bytes, alt: str, caption: str) -> str:
-    """A still picture (WebP), two of whose pixels are one of the page's, such as a plot on a transparent ground."""
-    img = f'<img srcset="{_data(image)} 2x" alt="{escape(alt)}" loading="lazy">'
-    return f'<figure class="picture">{img}<figcaption>{_inline(caption)}</figcaption></figure>\n'
+    """A still picture (WebP), two of whose pixels are one of the page's, such as a plot on a transparent ground. On a
+    phone it stays large enough to be read, and scrolls.
+    """
+    img = _scroll(alt, f'<img srcset="{_data(image)} 2x" alt="{escape(alt)}" loading="lazy">')
+    hint = '<span class="hint">It goes on to the right: scroll. </span>'
+    return f'<figure class="picture">{img}<figcaption>{hint}{_inline(caption)}</figcaption></figure>\n'
 
 
 def gallery(animations: Iterable[Animation], wide: bool = False) -> str:
@@ -176,6 +181,10 @@ def commands(lines: Iterable[tuple[str, str]]) -> str:
         f"<dt>{_inline(what)}</dt><dd><pre><code>{escape(line)}</code></pre></dd>\n" for what, line in lines
     )
     return f'<dl class="commands">\n{items}</dl>\n'
+
+
+def _scroll(label: str, html: str) -> str:
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{html}</div>\n'
 
 
 def _entry(row: Entry) -> str:

@@ -8,6 +8,7 @@ DIR/eval/NAME/       each evaluation: eval.json, and films of some
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -65,15 +66,23 @@ def report(
     settings = settings_of(subject)
     answers = answered(folder, settings)
     refuse_unanswerable(subject, [name for name in questions if name not in answers])
+
+    def write() -> None:
+        missing = [name for name in questions if name not in answers]
+        _write(folder, settings, answers, missing, more(answers))
+
     with employed(subject.workers) as workers:
         subject = replace(subject, folder=folder, workers=workers)
         for name in filter(questions.__contains__, QUESTIONS):
             if name not in answers:
                 start = time.perf_counter()
-                answers[name] = QUESTIONS[name](subject)
+                try:
+                    answers[name] = QUESTIONS[name](subject)
+                except KeyboardInterrupt:  # the report that lies there may be of other settings, or none may
+                    write()
+                    raise
                 answers[name] = replace(answers[name], seconds=round(time.perf_counter() - start, 3))
-            missing = [other for other in questions if other not in answers]
-            _write(folder, settings, answers, missing, more(answers))
+            write()
             yield name, answers[name]
 
 
@@ -95,8 +104,15 @@ def settings_of(subject: Subject) -> dict[str, Any]:
     """What the answers depend on."""
     names = ("env", "env_args", "checkpoint", "episodes", "contrast", "seed")
     known = {name: getattr(subject, name) for name in names}
-    known["dataset"] = None if subject.dataset is None else str(subject.dataset)
+    known["dataset"] = None if subject.dataset is None else {"path": str(subject.dataset), **_state(subject.dataset)}
     return json.loads(json.dumps({**known, "device": str(subject.policy.device), "plait": plait.__version__}))
+
+
+def _state(dataset: Path) -> dict[str, int]:
+    """What tells that any file of the dataset was written again, pictures and words included, without reading them."""
+    files = sorted(path for path in dataset.rglob("*") if path.is_file())
+    found = [(path.relative_to(dataset).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return {"files": len(files), "crc32": zlib.crc32(repr(found).encode())}
 
 
 def answered(folder: Path, settings: dict[str, Any]) -> Answers:
@@ -114,23 +130,27 @@ def answered(folder: Path, settings: dict[str, Any]) -> Answers:
 def document(settings: dict[str, Any], answers: Answers, missing: Sequence[str] = (), more: Sequence[str] = ()) -> str:
     """The page. ``missing``: questions that were asked and have no answer yet; ``more``: sections that follow."""
     ordered = {name: answers[name] for name in QUESTIONS if name in answers}
-    worst = next((answer for answer in ordered.values() if answer.tone == "bad"), next(iter(ordered.values())))
+    worst = next((answer for answer in ordered.values() if answer.tone == "bad"), next(iter(ordered.values()), None))
     entries = [page.Entry(answer.question, answer.verdict, answer.tone, name) for name, answer in ordered.items()]
     entries += [page.Entry(name, "Not finished; the same command goes on.") for name in missing]
     sections = [
         page.section(answer.question, page.verdict(answer.verdict, answer.tone), *answer.parts, anchor=name)
         for name, answer in ordered.items()
     ]
-    headline = f"{worst.verdict.split('. ')[0].removesuffix('.')}."
-    return page.page("plait diagnose", headline, _lead(settings), [page.contents(entries), *sections, *more])
+    headline = f"{worst.verdict.split('. ')[0].removesuffix('.')}." if worst else "Nothing is answered yet."
+    lead = _lead(settings, [*ordered, *missing])
+    return page.page("plait diagnose", headline, lead, [page.contents(entries), *sections, *more])
 
 
-def _lead(settings: dict[str, Any]) -> str:
+def _lead(settings: dict[str, Any], names: Sequence[str]) -> str:
+    told = f"Checkpoint {settings['checkpoint']}, plait {settings['plait']}, {settings['device']}."
+    if set(names) == {"data"}:
+        return f"Examined: the dataset `{settings['dataset']['path']}`, and whether the policy fits it. {told}"
     values = {name: value if isinstance(value, list) else [value] for name, value in settings["env_args"].items()}
     arguments = "".join(f", {name} = {' '.join(map(str, value))}" for name, value in values.items())
     return (
         f"Examined in {settings['episodes']} scenes of {settings['env']}{arguments} that training never saw, judged by "
-        f"the simulator. Checkpoint {settings['checkpoint']}, plait {settings['plait']}, {settings['device']}."
+        f"the simulator. {told}"
     )
 
 

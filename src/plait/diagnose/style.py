@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 INK, RULE = "#7b818b", "#9aa0a955"
 COLOURS = ("#3b82d6", "#e07b28", "#2b9a66", "#d1495b", "#8c62d0", "#a07a3b", "#d65fa8", "#3f9fb0", "#93a62b", "#808790")
+MARKERS = "o^sDvPX*"  # the next one for each round of the colours
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
@@ -25,6 +26,11 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "grid.color": RULE,
 }
+
+
+def mark(number: int) -> tuple[str, str]:
+    """The colour and the marker of the thing of this number, so that many can be told apart."""
+    return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
 
 
 def styled(function: Callable[P, "Figure"]) -> Callable[P, "Figure"]:

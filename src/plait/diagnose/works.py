@@ -57,8 +57,10 @@ def verdict(total: Summary, ends: dict[str, int]) -> str:
     where, number = max(phases.items(), key=lambda item: item[1])
     failed, other = ends["failed"], ends["other_object"]
     if other * 2 > failed:
-        return f"{text} In {other} of {failed} failures it acts on another object than the named one."
-    return f"{text} {number} of {failed} failures end {PHASES[where]}."
+        those = f"{other} of {failed} failures" if failed > 1 else "its one failure"
+        return f"{text} In {those} it acts on another object than the named one."
+    those = f"{number} of {failed} failures end" if number > 1 else f"One of {failed} failures ends"
+    return f"{text} {those if failed > 1 else 'Its one failure ends'} {PHASES[where]}."
 
 
 def tone(total: Summary) -> Tone:
@@ -82,7 +84,8 @@ def _ends(ends: dict[str, int]) -> list[str]:
         return []
     rows = [(f"{phase}, {PHASES[phase]}", str(number)) for phase, number in ends.items() if phase in PHASES]
     rows.append(("of all: another object than the named one was moved", str(ends["other_object"])))
-    return [page.table(f"Where the {ends['failed']} episodes that fail end", ("phase", "episodes"), rows)]
+    those = f"{ends['failed']} episodes that fail end" if ends["failed"] > 1 else "one episode that fails ends"
+    return [page.table(f"Where the {those}", ("phase", "episodes"), rows)]
 
 
 def _tasks(tasks: dict[str, Summary]) -> str:
