@@ -1,6 +1,7 @@
 from math import exp, log
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,18 @@ def test_embeddings_are_of_unit_length_and_of_the_width_that_was_said() -> None:
 def test_an_encoder_that_does_not_tell_its_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Linear\.output_dim = None: set it to the width of the features"):
         ContrastiveMultiModal(nn.Linear(3, 3), Encoder(9, 6))
+
+
+@pytest.mark.parametrize(("objective", "temperature"), [("infonce", 0.07), ("sigmoid", 0.1)])
+def test_each_objective_begins_at_its_own_temperature(objective: ObjectiveName, temperature: float) -> None:
+    model = ContrastiveMultiModal(Encoder(12, 8), Encoder(9, 6), objective=objective)
+    assert model.objective.scale().item() == pytest.approx(1 / temperature)
+
+
+def test_an_objective_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match=r"no objective 'clip'; choose one of \['infonce', 'sigmoid'\]"):
+        ContrastiveMultiModal(Encoder(12, 8), Encoder(9, 6), objective="clip")  # pyright: ignore[reportArgumentType]
 
 
 def test_the_example_in_the_document_runs(capsys: pytest.CaptureFixture[str]) -> None:

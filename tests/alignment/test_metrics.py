@@ -162,3 +162,12 @@ def test_what_cannot_be_compared_is_refused(function: Measure) -> None:
     for vision, text in ((EYE, EYE[:5]), (EYE, EYE[:, :5]), (EYE[:1], EYE[:1]), (EYE[0], EYE[0])):
         with pytest.raises(ValueError, match=r"embeddings of shape .*: both must be \[n, d\], the same, with at least"):
             function(vision, text)
+
+
+@pytest.mark.parametrize("function", [compute_alignment_metrics, measure_modality_gap])
+def test_rows_without_a_direction_are_refused(function: Measure) -> None:
+    some = EYE.clone()
+    some[:2] = 0
+    for vision, count in ((torch.zeros_like(EYE), 6), (some, 2)):
+        with pytest.raises(ValueError, match=f"vision_embeds: {count} of 6 rows are zero, .*; leave them out"):
+            function(vision, EYE)

@@ -71,6 +71,14 @@ def test_a_folder_is_known_by_its_list(tmp_path: Path) -> None:
     assert before != contents(folder(tmp_path, "file,text\na.png,b\n"))
 
 
+def test_a_folder_is_known_by_the_contents_of_its_pictures(tmp_path: Path) -> None:
+    before = contents(folder(tmp_path, "file,text\na.png,a\na.png,c\n"))
+    (tmp_path / "b.png").write_bytes(encode_png(PIXELS[2]))
+    assert contents(tmp_path) == before, "it is not in the list"
+    (tmp_path / "a.png").write_bytes(encode_png(PIXELS[2]))
+    assert contents(tmp_path)["captions"] == before["captions"] and contents(tmp_path) != before
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -80,6 +88,12 @@ def test_a_folder_is_known_by_its_list(tmp_path: Path) -> None:
         ("file,text\na.png,a\nb.png\n", "captions.csv, line 3: expected a file and a text"),
         ("file,text\na.png,red, round\n", "line 2: expected a file and a text; put a text that has commas between"),
         ("file,text\na.png,  \n", "line 2: expected a file and a text"),
+        ('file,text\na.png,"a\nb.png,b\nc.png,c\n', "line 2: a double quote is opened and not closed in this line"),
+        ('file,text\na.png,a\n\nb.png,"b\nc.png,"c"\n', "line 4: a double quote is opened and not closed in this line"),
+        ('file,text\na.png,"a\nball"\n', "line 2: .* write a text on one line, and a quote in it twice, as in a.png,"),
+        ('file,text\na.png,"a" ball\n', "line 2: .* or something follows the closing one"),
+        (f"file,text\na.png,{'a' * 140_000}\n", r"line 2: field larger than field limit \(131072\); shorten the text"),
+        ("file,text\na.png,a\nb\0.png,b\n", "line 3: it has a NUL byte; save the list as plain text in UTF-8"),
         ("file,text\nd.png,a\n", r"d.png: no such picture, but captions.csv names it"),
         ("file,text\ncaptions.csv,a\n", "captions.csv is not a picture that can be read; PNG and JPEG are"),
     ],
@@ -102,6 +116,12 @@ def test_a_list_that_is_not_utf_8_is_told_with_its_line(content: bytes, place: s
     (folder(tmp_path, "") / "captions.csv").write_bytes(content)
     with pytest.raises(ValueError, match=rf"captions\.csv, {place} is not UTF-8; save the list as UTF-8$"):
         read_pairs(tmp_path, 8)
+
+
+def test_quotes_ends_of_lines_and_other_columns_are_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    table = '\ufefftext,note,file\r\n"a ""red"", round ball",,a.png\r\n\r\n5" wide,x,b.png\r\n'
+    (folder(tmp_path, "") / "captions.csv").write_bytes(table.encode())
+    assert read_pairs(tmp_path, 8).texts == [['a "red", round ball'], ['5" wide']]
 
 
 def test_a_folder_without_a_list_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """``plait align``: from pairs to a report and to encoders that ``plait train --init`` starts from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from plait.cli.align import Align
 from plait.data.png import encode_png
 from plait.encoders.language import TextTransformerConfig
 from plait.encoders.vision import TimmConfig
+from plait.train.align import TRAIN
 
 DATASET = Path(__file__).parents[1] / "fixtures/lerobot_v3_images"
 SMALL = "--image-size 32 --stages 8 --embed-dim 8 --train.steps 2 --train.batch-size 8 --train.device cpu"
@@ -63,6 +65,9 @@ def test_a_folder_of_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "alignment.objective ('sigmoid' then, 'infonce' now)" in told(
         capsys, f"align --pairs moved --out aligned {SMALL}", 2
     )
+    Path("moved/3.png").write_bytes(encode_png(pixels[4]))
+    error = told(capsys, f"align --pairs moved --out aligned --objective sigmoid {SMALL}", 2)
+    assert "aligned was made with other settings: pairs.pictures ('" in error and "pairs.captions" not in error
 
 
 def test_scenes_in_which_everything_was_seen_have_no_part_for_the_unseen(
@@ -79,6 +84,30 @@ def test_encoders_are_swapped_as_for_a_policy() -> None:
     assert verb.align.vision == TimmConfig("resnet18") and verb.align.language == TextTransformerConfig(width=32)
 
 
+def test_the_help_shows_what_has_a_meaning_here(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Align.parse(["--help"], "plait align")
+    shown = capsys.readouterr().out
+    assert "--train.learning-rate" in shown and "--language lstm|text_transformer|hugging_face" in shown
+    for option in ("modulation", "imbalance-every", "modality-dropout", "shard"):
+        assert f"--train.{option}" not in shown and f"--train.no-{option}" not in shown
+
+
+def test_the_help_lists_encoders_of_other_packages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("plait.config.installed", lambda slot: {f"other_{slot}": TimmConfig})
+    with pytest.raises(SystemExit):
+        Align.parse(["--help"], "plait align")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--vision patch|timm|other_vision" in shown and "hugging_face|other_language" in shown
+
+
+def test_how_it_is_trained_is_told_as_for_a_policy() -> None:
+    verb = Align.parse(["--out", "o", "--train.steps", "7"], "plait align")
+    assert isinstance(verb, Align) and verb.train == replace(TRAIN, steps=7)
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
@@ -90,6 +119,17 @@ def test_encoders_are_swapped_as_for_a_policy() -> None:
         ("align --out o --vision patsh", "no part for --vision 'patsh'; choose one of ['patch', 'timm']. Did you mean"),
         ("align --out o --env tabletop --stages 24 0", "align.stages: 0 is too small; at least 1"),
         ("align --out o --objective siglip", "--objective: no choice 'siglip'; choose one of ['infonce', 'sigmoid']"),
+        (
+            "align --out o --train.modulation.strength 1",
+            "--train.modulation.strength: it is meant for policies, in plait",
+        ),
+        (
+            "align --out o --train.imbalance_every=9",
+            "--train.imbalance_every=9: it is meant for policies, in plait train",
+        ),
+        ("align --out o --train.no-shard", "--train.no-shard: it is meant for policies, in plait train; leave it out."),
+        ("align --out o --lr 1", "no option '--lr'; plait align --help shows all options. Here it is --train.learning"),
+        ("align --out o --train.lerning-rate 1", "Did you mean '--train.learning-rate'?"),
         ("align --env tabletop", "plait: --out is missing: Folder of the run"),
     ],
 )

@@ -2,6 +2,7 @@ import io
 import warnings
 from importlib.util import find_spec
 
+import jaxtyping
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -9,10 +10,18 @@ import torch
 from PIL import Image
 
 from plait.diagnose.overlay import overlaid
-from plait.diagnose.plots import ACROSS, attention_overlay, embedding_map
+from plait.diagnose.plots import (
+    ACROSS,
+    attention_overlay,
+    embedding_map,
+    plot_modality_embeddings,
+    visualize_cross_attention,
+)
 from plait.diagnose.style import webp
 from plait.evaluate.lettering import legible
 
+PICTURE = np.full((48, 64, 3), 200, np.uint8)
+SEEN, READ = {"text_to_vision": torch.rand(1, 5, 12)}, {"vision_to_text": torch.rand(1, 12, 5)}
 WORDS = ["pick", "up", "the", "red", "ball", "from", "there"]
 
 
@@ -79,3 +88,110 @@ def test_korean_words_and_labels_are_drawn_without_boxes() -> None:
         overlay.canvas.draw()
         embedding_map({"front": torch.randn(8, 4)}, ["빨간", "ball"] * 4).canvas.draw()
     assert [axes.get_title() for axes in overlay.axes] == ["front", legible("빨간"), legible("공을")]
+
+
+def test_more_modalities_than_colours_are_all_drawn_and_told_apart() -> None:
+    embeddings = {f"camera {i}": torch.randn(5, 4) for i in range(14)}
+    left, right = embedding_map(embeddings, ["a", "b", "c", "d", "e"]).axes
+    assert sum(len(each.get_offsets()) for each in left.collections) == 70
+    assert {text.get_text() for text in left.get_legend().get_texts()} == set(embeddings)
+    looks = {(each.get_facecolor().tobytes(), each.get_paths()[0].vertices.tobytes()) for each in left.collections}
+    assert len(looks) == 14
+    assert sum(len(each.get_offsets()) for each in right.collections) == 70
+
+
+@pytest.fixture
+def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is for users: these tests check annotations, a program does not."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "maps", "message"),
+    [
+        ({}, {}, "pictures: there is none to draw; give that of at least one camera"),
+        (
+            {"front": PICTURE, "wrist": PICTURE},
+            {"front": torch.rand(7, 6, 8)},
+            r"maps: none of camera 'wrist', only of \[",
+        ),
+        (
+            {"front": PICTURE / 255},
+            {"front": torch.rand(7, 6, 8)},
+            r"'front' is float64 \[48, 64, 3\]; give RGB as uint8",
+        ),
+        ({"front": PICTURE[..., 0]}, {"front": torch.rand(7, 6, 8)}, r"'front' is uint8 \[48, 64\]; give RGB as uint8"),
+        (
+            {"front": PICTURE},
+            {"front": torch.rand(6, 8)},
+            r"maps: \[6, 8\] of camera 'front' for 7 words; one for each",
+        ),
+        (
+            {"front": PICTURE},
+            {"front": torch.full((7, 6, 8), torch.nan)},
+            "'front' go from nan to nan; finite, at least",
+        ),
+        ({"front": PICTURE}, {"front": torch.full((7, 6, 8), -1.0)}, "'front' go from -1 to -1; finite, at least 0"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_what_no_overlay_can_show_is_told(pictures: dict, maps: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attention_overlay(pictures, maps, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "projection", "message"),
+    [
+        ({"front": torch.randn(5, 4)}, "t-SNE", "labels: 8 for 5 embeddings of 'front'; one for each row"),
+        ({"front": torch.randn(8, 4), "words": torch.randn(9, 4)}, "t-SNE", "labels: 8 for 9 embeddings of 'words'"),
+        (
+            {"front": torch.randn(8, 4), "words": torch.randn(8, 3)},
+            "t-SNE",
+            r"\{'front': \[8, 4\], 'words': \[8, 3\]\}",
+        ),
+        ({"front": torch.randn(8)}, "t-SNE", r"their shapes are \{'front': \[8\]\}; they must be \[n, d\], all of one"),
+        ({"front": torch.full((8, 4), torch.nan)}, "t-SNE", "8 of 8 rows of 'front' are not finite; leave them out"),
+        ({}, "t-SNE", "embeddings: 0 are too few to draw; at least 3"),
+        ({"front": torch.randn(8, 4)}, "t-sne", r"no projection 't-sne'; choose one of \['UMAP', 't-SNE'\]"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_what_no_map_can_show_is_told(embeddings: dict, projection: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        embedding_map(embeddings, ["a"] * 8, projection)  # pyright: ignore[reportArgumentType]
+
+
+def test_two_widths_have_no_common_map() -> None:
+    with pytest.raises(
+        ValueError, match=r"\{'vision': \[8, 4\], 'text': \[8, 3\]\}; they must be \[n, d\], all of one"
+    ):
+        plot_modality_embeddings.__wrapped__(torch.randn(8, 4), torch.randn(8, 3))  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("weights", "grid", "words", "message"),
+    [
+        (SEEN, (3, 4), 5, r"no 'vision_to_text', only \['text_to_vision'\]; give both ways"),
+        (
+            SEEN | {"vision_to_text": torch.rand(12, 5)},
+            (3, 4),
+            5,
+            r"vision_to_text is \[12, 5\]; it must be \[b, heads",
+        ),
+        (
+            SEEN | {"vision_to_text": torch.rand(1, 12, 4)},
+            (3, 4),
+            5,
+            r"\[5, 12\] and \[12, 4\]; \[words, patches\] and",
+        ),
+        (SEEN | READ, (3, 4), WORDS, "text_tokens: 7 words, but the weights have 5; name the first of those"),
+        (SEEN | READ, (3, 4), 0, "text_tokens: 0 is too small; at least 1"),
+        (SEEN | READ, 0, 5, "vision_patches: 0 is too small; at least 1"),
+    ],
+)
+def test_what_no_picture_of_attention_can_show_is_told(
+    weights: dict, grid: object, words: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        visualize_cross_attention(weights, grid, words)  # pyright: ignore[reportArgumentType]

@@ -29,3 +29,35 @@ def test_impossible_counts_are_refused() -> None:
         success_with_intervals({"told": (3, 2)})
     with pytest.raises(ValueError, match="in no episode"):
         success_under_failure({"black": [(0, 0, 0)]})
+
+
+def test_nothing_to_draw_is_told() -> None:
+    with pytest.raises(
+        ValueError, match=r"counts: there are none to draw; give at least one, as name -> \(successes, ep"
+    ):
+        success_with_intervals({})
+    with pytest.raises(ValueError, match="curves: there are none to draw; give at least one"):
+        success_under_failure({})
+    with pytest.raises(ValueError, match=r"curves: 'black' has no measurement; give one as .*, or leave it out"):
+        success_under_failure({"frozen": [(0, 1, 2)], "black": []})
+
+
+def test_long_names_leave_the_label_whole() -> None:
+    name = "a very very long name of a condition that has many words in it, and then some more of them"
+    for figure in (
+        success_with_intervals({"told": (94, 100), name: (25, 100)}),
+        success_with_intervals({"told": (94, 100)}, name),
+        success_under_failure({name: [(0, 1, 2)], f"{name}!": [(0, 1, 2)]}),
+    ):
+        figure.draw_without_rendering()
+        texts = [*figure.axes[0].get_yticklabels(), figure.axes[0].xaxis.label]
+        texts += figure.axes[0].get_legend().get_texts() if figure.axes[0].get_legend() else []
+        for text in texts:
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0, text.get_text()
+    assert "".join(text.get_text() for text in texts).replace("\n", " ").count(name) == 2, "nothing of it is left out"
+
+
+def test_more_curves_than_colours_are_told_apart() -> None:
+    lines = success_under_failure({f"failure {i}": [(0, i, 20)] for i in range(14)}).axes[0].lines
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 14

@@ -31,7 +31,7 @@ class AlignConfig:
             the first halves the grid. They are left behind when a policy starts from the encoders.
         embed_dim: width of the common space.
         objective: infonce (CLIP) or sigmoid (SigLIP).
-        temperature: where it begins, at least 0.01; SigLIP begins at 0.1.
+        temperature: where it begins, at least 0.01; None: 0.07 for infonce, 0.1 for sigmoid.
     """
 
     image_size: int = 64
@@ -40,7 +40,7 @@ class AlignConfig:
     stages: tuple[int, ...] = (64, 128)
     embed_dim: int = 128
     objective: ObjectiveName = "infonce"
-    temperature: float = 0.07
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         refuse_outside(self, image_size="[8, inf)", temperature="[0.01, inf)")

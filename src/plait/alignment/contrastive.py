@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid, normalize
 from plait.alignment.gather import gathered, mean_over
 from plait.alignment.infonce import info_nce, one_way
 from plait.alignment.right import Right
+from plait.config import unknown
 from plait.data.world import ALONE, World
 
 LARGEST_SCALE = 100.0  # CLIP's, "to prevent training instability"
@@ -148,11 +149,11 @@ class ContrastiveMultiModal(nn.Module):
     Args:
         vision_encoder, text_encoder: any input -> ``[n, output_dim]``; each tells its ``output_dim``.
         embed_dim: width of the common space.
-        temperature: where it begins; SigLIP begins at 0.1.
+        temperature: where it begins; omitted, 0.07 for infonce and 0.1 for sigmoid.
         objective: infonce (CLIP) or sigmoid (SigLIP).
 
     Raises:
-        ValueError: an encoder without ``output_dim``, or a temperature below 0.01.
+        ValueError: an encoder without ``output_dim``, a temperature below 0.01, or an objective that does not exist.
     """
 
     def __init__(
@@ -160,15 +161,17 @@ class ContrastiveMultiModal(nn.Module):
         vision_encoder: nn.Module,
         text_encoder: nn.Module,
         embed_dim: int = 512,
-        temperature: float = 0.07,
+        temperature: float | None = None,
         objective: ObjectiveName = "infonce",
     ):
         super().__init__()
+        if objective not in OBJECTIVES:
+            raise unknown("objective", objective, OBJECTIVES)
         self.vision_encoder, self.text_encoder = vision_encoder, text_encoder
         self.vision_projection, self.text_projection = (
             nn.Linear(_width(encoder), embed_dim, bias=False) for encoder in (vision_encoder, text_encoder)
         )
-        self.objective = OBJECTIVES[objective](temperature)
+        self.objective = OBJECTIVES[objective](*(() if temperature is None else (temperature,)))
 
     def encode(self, images: Any, texts: Any) -> tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]:
         """The embeddings of both, of unit length."""

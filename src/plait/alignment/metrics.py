@@ -37,7 +37,7 @@ def compute_alignment_metrics(
         ``effective_rank_vision``, ``effective_rank_text``: of the embeddings around their mean.
 
     Raises:
-        ValueError: other shapes, or numbers that are not finite.
+        ValueError: other shapes, numbers that are not finite, or a row of zeros, which has no direction.
     """
     vision, text = _pairs(vision_embeds, text_embeds)
     return {
@@ -69,7 +69,7 @@ def measure_modality_gap(vision_embeds: Tensor, text_embeds: Tensor) -> dict[str
         ``gap_to_variance_ratio``: the gap over the root of the mean of both variances, a length over a length.
 
     Raises:
-        ValueError: other shapes, or numbers that are not finite.
+        ValueError: other shapes, numbers that are not finite, or a row of zeros, which has no direction.
     """
     vision, text = _pairs(vision_embeds, text_embeds)
     gap = (vision.mean(dim=0) - text.mean(dim=0)).norm().item()
@@ -152,4 +152,9 @@ def _pairs(vision: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
     for name, rows in (("vision_embeds", vision), ("text_embeds", text)):
         if broken := int((~rows.isfinite()).any(dim=1).sum()):  # a NaN is never less similar: it would win every rank
             raise ValueError(f"{name}: {broken} of {len(rows)} rows are not finite; look for what made them so")
+        if zero := int((rows == 0).all(dim=1).sum()):
+            raise ValueError(
+                f"{name}: {zero} of {len(rows)} rows are zero, which no length brings to 1; leave them out, or look "
+                "for what made them so"
+            )
     return _unit(vision), _unit(text)

@@ -104,7 +104,8 @@ def read_pairs(folder: Path | str, size: int) -> Pairs:
         size: pictures are resized to this square, in pixels.
 
     Raises:
-        ValueError: there is no such list, or a line of it is wrong; the message names the line.
+        ValueError: there is no such list, or a line of it is wrong, such as a text that goes on in the next line; the
+            message names the line.
     """
     table = Path(folder) / CAPTIONS
     texts: dict[str, list[str]] = {}
@@ -121,23 +122,50 @@ def read_pairs(folder: Path | str, size: int) -> Pairs:
 
 
 def contents(folder: Path | str) -> dict[str, Any]:
-    """What tells this folder from others: a fingerprint of its list, so that it may be moved."""
-    return {"captions": sha256((Path(folder) / CAPTIONS).read_bytes()).hexdigest()[:16]}
+    """What tells this folder from others: a fingerprint of its list and one of its pictures' files, so that it may be
+    moved.
+    """
+    table, pictures = Path(folder) / CAPTIONS, sha256()
+    for file in dict.fromkeys(file for file, _ in _lines(table)):
+        pictures.update(sha256((Path(folder) / file).read_bytes()).digest())
+    return {"captions": sha256(table.read_bytes()).hexdigest()[:16], "pictures": pictures.hexdigest()[:16]}
 
 
 def _lines(table: Path) -> Iterator[tuple[str, str]]:
     if not table.is_file():
         raise ValueError(f"{table}: no such file; list the pictures there, the first line being {','.join(COLUMNS)}")
-    rows = csv.DictReader(io.StringIO(_decoded(table), newline=""))
-    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+    rows = _cells(table)
+    _, names = next(rows, (1, []))
+    if missing := [name for name in COLUMNS if name not in names]:
         raise ValueError(f"{table}: no column {missing[0]!r}; the first line must be {','.join(COLUMNS)}")
-    for row in rows:
-        if not (row["file"] or "").strip() or not (row["text"] or "").strip() or None in row:
+    for line, cells in rows:
+        if not cells:
+            continue
+        row = dict(zip(names, map(str.strip, cells), strict=False))
+        if len(cells) > len(names) or not all(map(row.get, COLUMNS)):
             raise ValueError(
-                f"{table}, line {rows.line_num}: expected a file and a text; put a text that has commas between "
+                f"{table}, line {line}: expected a file and a text; put a text that has commas between "
                 'double quotes, as in a.png,"red, blue"'
             )
-        yield row["file"].strip(), row["text"].strip()
+        yield row["file"], row["text"]
+
+
+def _cells(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line and its cells. No cell goes on in the next line: a quote that nobody closed would take in
+    the lines that follow.
+    """
+    for number, line in enumerate(io.StringIO(_decoded(table), newline=""), 1):
+        if "\0" in line:
+            raise ValueError(f"{table}, line {number}: it has a NUL byte; save the list as plain text in UTF-8")
+        try:
+            yield number, next(csv.reader([line], strict=True), [])
+        except csv.Error as error:
+            if len(line) > csv.field_size_limit():
+                raise ValueError(f"{table}, line {number}: {error}; shorten the text") from error
+            raise ValueError(
+                f"{table}, line {number}: a double quote is opened and not closed in this line, or something follows "
+                'the closing one; write a text on one line, and a quote in it twice, as in a.png,"a ""red"" ball"'
+            ) from error
 
 
 def _decoded(table: Path) -> str:

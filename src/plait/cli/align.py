@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from plait.cli.parse import Verb, folder, pairs, parse
-from plait.cli.train import swap_parts
+from plait.cli.train import HABITS, swap_parts
 
 if TYPE_CHECKING:
     from plait.alignment.aligner import AlignConfig
@@ -38,10 +38,11 @@ class Align(Verb):
         from plait.alignment.aligner import AlignConfig
         from plait.recipes import RECIPES
 
+        _refuse_those_of_policies(arguments)
         policy = RECIPES[RECIPE]().policy
         config: Any = AlignConfig(policy.image_size, policy.vision, policy.language)
         config, rest = swap_parts(config, arguments)
-        return cls(**vars(_options(config, rest, program)))
+        return cls(**_options(config, rest, program))
 
     def run(self) -> None:
         from plait.files import json_text, write_whole
@@ -102,14 +103,37 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
             yield f"  place of one object among four {numbers['pc_placed']:.1f}% [{low:.1f}, {high:.1f}], guessing 25%"
 
 
-def _options(config: Any, arguments: list[str], program: str) -> Any:
-    """Everything that tyro reads, as one dataclass."""
+def _refuse_those_of_policies(arguments: list[str]) -> None:
+    """All of them by the same sentence: some need another one of them, which would be refused next."""
+    from plait.train.align import POLICIES_ALONE
+
+    for argument in arguments:
+        option = argument.partition("=")[0].replace("-", "_")
+        names = (f"__train.{name}" for name in POLICIES_ALONE)
+        if any(option == name or option.startswith(f"{name}.") for name in (*names, "__train.no_shard")):
+            raise ValueError(f"{argument}: it is meant for policies, in plait train; leave it out.")
+
+
+def _options(config: Any, arguments: list[str], program: str) -> dict[str, Any]:
+    """Everything that tyro reads, by the names of the fields of ``Align``."""
     from plait.alignment.aligner import AlignConfig
     from plait.config import members
     from plait.encoders.language import Language
     from plait.encoders.vision import Vision
     from plait.train.align import TRAIN
     from plait.train.config import TrainConfig
+    from plait.train.modulation import Modulation
+
+    @dataclass(frozen=True)
+    class Shown(TrainConfig):
+        """TrainConfig, whose help leaves out what is meant for policies."""
+
+        modulation: tyro.conf.Suppress[Modulation] = TRAIN.modulation
+        imbalance_every: tyro.conf.Suppress[int] = TRAIN.imbalance_every
+        modality_dropout: tyro.conf.Suppress[float] = TRAIN.modality_dropout
+        shard: tyro.conf.Suppress[bool] = TRAIN.shard
+
+    usual = Shown(**vars(TRAIN))
 
     @dataclass(frozen=True)
     class Options:
@@ -124,8 +148,11 @@ def _options(config: Any, arguments: list[str], program: str) -> Any:
         pairs: str | None = None
         """Instead of --env: a folder with pictures and captions.csv, whose first line is file,text."""
         align: Annotated[AlignConfig, tyro.conf.arg(name="")] = field(default=config, metadata={"flat": True})
-        train: TrainConfig = TRAIN
+        train: Shown = usual
 
-    parts = (("--vision", Vision), ("--language", Language))
-    swaps = ", ".join(f"{option} {'|'.join(members(union))}" for option, union in parts)
-    return parse(Options, arguments, program, f"{Align.__doc__}\n\nEncoders are swapped by one word: {swaps}.")
+    parts = (("vision", Vision), ("language", Language))
+    swaps = ", ".join(f"--{slot} {'|'.join(members(union, slot))}" for slot, union in parts)
+    what = f"{Align.__doc__}\n\nEncoders are swapped by one word: {swaps}."
+    habits = {name: here for name, here in HABITS.items() if not here.startswith("--init")}  # which is not here
+    options = parse(Options, arguments, program, what, habits)
+    return vars(options) | {"train": TrainConfig(**vars(options.train))}

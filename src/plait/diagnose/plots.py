@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from plait.config import refuse_small, unknown
 from plait.diagnose.overlay import overlaid
-from plait.diagnose.style import COLOURS, styled
+from plait.diagnose.style import COLOURS, mark, styled
 from plait.evaluate.lettering import font_for, legible
 
 if TYPE_CHECKING:
@@ -40,20 +41,22 @@ def attention_overlay(
 
     Args:
         pictures: camera -> RGB.
-        maps: camera -> a map for each of ``words``, never below 0; ``plait.diagnose.heatmaps`` makes them.
+        maps: camera of a picture -> a map for each of ``words``, finite and never below 0; ``plait.diagnose.heatmaps``
+            makes them.
         words: what stands above the maps.
 
     Raises:
-        ValueError: more or fewer maps than words.
+        ValueError: no picture, one that is no RGB in bytes or has no maps, more or fewer maps than words, or maps of
+            other numbers.
     """
     from matplotlib.figure import Figure  # only where it is used: it takes a second to load
 
+    if not pictures:
+        raise ValueError("pictures: there is none to draw; give that of at least one camera")
     words = list(map(legible, words))
     rows: list[list[tuple[str, np.ndarray]]] = []
     for camera, picture in pictures.items():
-        if len(maps[camera]) != len(words):
-            raise ValueError(f"maps: {len(maps[camera])} of camera {camera!r} for {len(words)} words; one for each")
-        lit = overlaid(picture, maps[camera], picture.shape[1])
+        lit = overlaid(picture, _maps(camera, picture, maps, len(words)), picture.shape[1])
         tiles = [(camera, picture), *zip(words, lit, strict=True)]
         rows += [tiles[start : start + ACROSS] for start in range(0, len(tiles), ACROSS)]
     across = max(map(len, rows))
@@ -68,6 +71,26 @@ def attention_overlay(
     return figure
 
 
+def _maps(
+    camera: str, picture: np.ndarray, maps: Mapping[str, Float[Tensor, "words _ _"]], words: int
+) -> Float[Tensor, "words _ _"]:
+    """The camera's maps, once it is known that they and the picture can be drawn."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        kind = f"{picture.dtype} {list(picture.shape)}"
+        raise ValueError(f"pictures: {camera!r} is {kind}; give RGB as uint8 [height, width, 3], 0 to 255")
+    if camera not in maps:
+        raise ValueError(
+            f"maps: none of camera {camera!r}, only of {list(maps)}; give its maps, or leave its picture out"
+        )
+    own = torch.as_tensor(maps[camera]).detach().cpu()
+    if own.ndim != 3 or len(own) != words:
+        number = f"{len(own)}" if own.ndim == 3 else f"{list(own.shape)}"
+        raise ValueError(f"maps: {number} of camera {camera!r} for {words} words; one for each, [words, rows, columns]")
+    if not (own.isfinite() & (own >= 0)).all():
+        raise ValueError(f"maps: those of camera {camera!r} go from {own.min():g} to {own.max():g}; finite, at least 0")
+    return own
+
+
 @styled
 def embedding_map(
     embeddings: Mapping[str, Float[Tensor, "n d"]], labels: Sequence[str], projection: Projection = "t-SNE"
@@ -80,16 +103,22 @@ def embedding_map(
 
     Args:
         embeddings: modality -> one row per scene, all of one width.
-        labels: of the scenes. The rarest share a colour where there are many.
+        labels: one of each scene. The rarest share a colour where there are many.
         projection: ``"t-SNE"`` or ``"UMAP"`` (which needs plait[umap]), with seed 42.
 
     Raises:
-        ValueError: fewer than 3 embeddings together, or the library is missing.
+        ValueError: fewer than 3 embeddings together, of several widths, not finite, or not one for each label; a
+            projection that does not exist, or whose library is missing.
     """
     from matplotlib.figure import Figure
 
-    every = torch.cat(list(embeddings.values())).detach().float().cpu()
-    points = (_tsne if projection == "t-SNE" else _umap)(every)
+    if projection not in PROJECTED_BY:
+        raise unknown("projection", projection, PROJECTED_BY)
+    every = _together(embeddings)
+    for name, rows in embeddings.items():
+        if len(rows) != len(labels):
+            raise ValueError(f"labels: {len(labels)} for {len(rows)} embeddings of {name!r}; one for each row")
+    points = PROJECTED_BY[projection](every)
     modalities = [name for name, rows in embeddings.items() for _ in rows]
     often = [label for label, _ in Counter(labels).most_common(LABELS)]
     shown = [label if label in often else "others" for label in labels]
@@ -102,9 +131,10 @@ def embedding_map(
 
 def _scatter(axes: "Axes", points: Tensor, labels: Sequence[str], title: str, projection: str) -> None:
     names = sorted(set(labels), key=lambda name: (name == "others", name))
-    for colour, name in zip(COLOURS, names, strict=False):
+    for number, name in enumerate(names):
+        colour, marker = mark(number)
         here = points[[label == name for label in labels]]
-        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, label=legible(name))
+        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, marker=marker, label=legible(name))
     axes.set(title=title, xlabel=f"{projection} 1", ylabel=f"{projection} 2", xticks=[], yticks=[])
     legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=9)
     _lettered(*legend.get_texts())
@@ -130,16 +160,16 @@ def visualize_cross_attention(
             ``[b, heads, words, patches]``, from a model's ``weights``; both may come without heads.
         vision_patches: (rows, columns) of the grid that the patches tile. A number is that of the columns, for
             patches that tile no square; those that do are drawn as one.
-        text_tokens: the words, or how many of them are drawn at most.
+        text_tokens: the words, the first of those in the weights, or how many of them are drawn at most.
 
     Raises:
-        ValueError: patches that do not tile the grid.
+        ValueError: patches that do not tile the grid, weights of one way alone or of other shapes, no words, or more
+            than the weights have.
     """
     from matplotlib.figure import Figure  # only where it is used: it takes a second to load
 
-    looks, taken = (_first(attention_weights[way]) for way in ("text_to_vision", "vision_to_text"))
-    words = [f"word {i + 1}" for i in range(text_tokens)] if isinstance(text_tokens, int) else list(text_tokens)
-    words = list(map(legible, words[: looks.shape[0]]))
+    looks, taken = _both_ways(attention_weights)
+    words = list(map(legible, _words(text_tokens, len(looks))))
     rows, columns = _grid(looks.shape[1], vision_patches)
     across = min(len(words), 5)
     down = -(-len(words) // across)
@@ -165,11 +195,11 @@ def plot_modality_embeddings(vision_embeds: Float[Tensor, "n d"], text_embeds: F
     ['vision', 'text']
 
     Raises:
-        ValueError: fewer than 3 embeddings together, which have no neighbours to keep.
+        ValueError: fewer than 3 embeddings together, which have no neighbours to keep; of two widths, or not finite.
     """
     from matplotlib.figure import Figure
 
-    points = _tsne(torch.cat([vision_embeds, text_embeds]).detach().float().cpu())
+    points = _tsne(_together({"vision": vision_embeds, "text": text_embeds}))
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot(title="t-SNE of the embeddings")
     parts = points.split([len(vision_embeds), len(text_embeds)])
@@ -188,6 +218,35 @@ def _lettered(*texts: "Text") -> None:
         text.set_fontproperties(FontProperties(fname=str(font), size=text.get_fontsize()))
 
 
+def _both_ways(weights: Mapping[str, Tensor]) -> tuple[Float[Tensor, "words patches"], Float[Tensor, "patches words"]]:
+    ways = ("text_to_vision", "vision_to_text")
+    if missing := [way for way in ways if way not in weights]:
+        raise ValueError(f"attention_weights: no {missing[0]!r}, only {list(weights)}; give both ways")
+    for way in ways:
+        if weights[way].ndim not in (3, 4) or not weights[way].numel():
+            shape = list(weights[way].shape)
+            raise ValueError(
+                f"attention_weights: {way} is {shape}; it must be [b, heads, n, m] or [b, n, m], none of them 0"
+            )
+    looks, taken = (_first(weights[way]) for way in ways)
+    if looks.shape != taken.T.shape:
+        shapes = f"{list(looks.shape)} and {list(taken.shape)}"
+        raise ValueError(f"attention_weights: {shapes}; [words, patches] and [patches, words] of the same numbers")
+    return looks, taken
+
+
+def _words(told: int | Sequence[str], most: int) -> list[str]:
+    """Those that are drawn, at most as many as the weights have."""
+    if isinstance(told, int):
+        refuse_small(text_tokens=(told, 1))
+        return [f"word {i + 1}" for i in range(min(told, most))]
+    if not 1 <= len(told) <= most:
+        raise ValueError(
+            f"text_tokens: {len(told)} words, but the weights have {most}; name the first of those, at least 1"
+        )
+    return list(told)
+
+
 def _first(weights: Tensor) -> Float[Tensor, "n m"]:
     """The first row of the batch, the mean of its heads."""
     row = weights[0].detach().float().cpu()
@@ -198,6 +257,7 @@ def _grid(patches: int, told: int | tuple[int, int]) -> tuple[int, int]:
     if isinstance(told, tuple):
         rows, columns = told
     else:
+        refuse_small(vision_patches=(told, 1))
         columns = isqrt(patches) if isqrt(patches) ** 2 == patches else told
         rows = patches // columns
     if rows * columns != patches:
@@ -207,12 +267,25 @@ def _grid(patches: int, told: int | tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
+def _together(embeddings: Mapping[str, Float[Tensor, "n d"]]) -> Float[Tensor, "m d"]:
+    """All rows, one modality after the other, once it is known that they can be drawn in one map."""
+    each = {name: torch.as_tensor(rows).detach().float().cpu() for name, rows in embeddings.items()}
+    shapes = {name: list(rows.shape) for name, rows in each.items()}
+    if any(rows.ndim != 2 for rows in each.values()) or len({rows.shape[1] for rows in each.values()}) > 1:
+        raise ValueError(f"embeddings: their shapes are {shapes}; they must be [n, d], all of one width d")
+    if (count := sum(map(len, each.values()))) < 3:
+        raise ValueError(f"embeddings: {count} are too few to draw; at least 3")
+    for name, rows in each.items():
+        if broken := int((~rows.isfinite()).any(dim=1).sum()):
+            raise ValueError(f"embeddings: {broken} of {len(rows)} rows of {name!r} are not finite; leave them out")
+    return torch.cat(list(each.values()))
+
+
 def _umap(points: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
     try:
         from umap import UMAP  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("UMAP needs umap-learn; pip install 'plait[umap]'") from error
-    _refuse_few(points)
     umap: Any = UMAP(n_neighbors=min(15, len(points) - 1), init="random", random_state=42, n_jobs=1)
     return torch.from_numpy(umap.fit_transform(points.numpy()))
 
@@ -222,12 +295,9 @@ def _tsne(points: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
         from sklearn.manifold import TSNE
     except ImportError as error:
         raise ValueError("t-SNE needs scikit-learn; pip install 'plait[plots]'") from error
-    _refuse_few(points)
     # the usual perplexity, which is a number of neighbours, as far as there are so many
     tsne = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="random", random_state=42)
     return torch.from_numpy(tsne.fit_transform(points.numpy()))
 
 
-def _refuse_few(points: Tensor) -> None:
-    if len(points) < 3:
-        raise ValueError(f"embeddings: {len(points)} are too few to draw; at least 3")
+PROJECTED_BY = {"t-SNE": _tsne, "UMAP": _umap}

@@ -1,13 +1,16 @@
 """Pictures of success, as matplotlib figures: with its intervals, and while something fails."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
-from plait.diagnose.style import COLOURS, styled
+from plait.diagnose.style import COLOURS, mark, styled
 from plait.evaluate.statistics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LETTERS = 30  # of a name on one line; longer ones are wrapped, so that the plot keeps its width
 
 
 @styled
@@ -19,21 +22,26 @@ def success_with_intervals(counts: Mapping[str, tuple[int, int]], xlabel: str = 
     ['told', 'not told']
 
     Args:
-        counts: name -> (successes, episodes).
+        counts: name -> (successes, episodes). Long names are wrapped.
 
     Raises:
-        ValueError: more successes than episodes.
+        ValueError: no counts, or more successes than episodes.
     """
     from matplotlib.figure import Figure  # only where it is used: it takes a second to load
 
-    figure = Figure(figsize=(6.4, 1.0 + 0.4 * len(counts)), layout="constrained")
-    axes = figure.add_subplot(xlim=(-2, 102), xlabel=f"{xlabel}, with 95 % interval")
+    if not counts:
+        raise ValueError("counts: there are none to draw; give at least one, as name -> (successes, episodes)")
+    names = [fill(name, LETTERS) for name in counts]
+    height = max(0.4, *(0.2 * (1 + name.count("\n")) for name in names))
+    label = fill(f"{xlabel}, with 95 % interval", 2 * LETTERS)
+    figure = Figure(figsize=(6.4, 1.0 + height * len(counts)), layout="constrained")
+    axes = figure.add_subplot(xlim=(-2, 102), xlabel=label)
     for row, (hits, n) in enumerate(counts.values()):
         low, high = wilson(hits, n)
         axes.plot((100 * low, 100 * high), (row, row), color=COLOURS[0], lw=3, alpha=0.4, solid_capstyle="round")
         if n:
             axes.plot(100 * hits / n, row, "o", color=COLOURS[0], ms=6, clip_on=False)
-    axes.set_yticks(range(len(counts)), list(counts))
+    axes.set_yticks(range(len(counts)), names)
     axes.set_ylim(len(counts) - 0.5, -0.5)
     axes.tick_params(length=0)
     axes.grid(axis="x")
@@ -56,21 +64,28 @@ def success_under_failure(
         xlabel: what measures how bad it is.
 
     Raises:
-        ValueError: a measurement without episodes, or with more successes than episodes.
+        ValueError: no curves, one without measurements, or a measurement without episodes or with more successes than
+            episodes.
     """
     from matplotlib.figure import Figure
 
+    if not curves:
+        raise ValueError("curves: there are none to draw; give at least one")
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot(ylim=(-2, 102), xlabel=xlabel, ylabel="success, %")
     for number, (name, measured) in enumerate(curves.items()):
+        if not measured:
+            raise ValueError(
+                f"curves: {name!r} has no measurement; give one as (how bad, successes, episodes), or leave it out"
+            )
         if empty := [bad for bad, _, n in measured if not n]:
             raise ValueError(f"success: {name!r} was measured at {empty[0]} in no episode; leave that out")
         places, hits, episodes = zip(*sorted(measured), strict=True)
         low, high = zip(*map(wilson, hits, episodes), strict=True)
-        colour = COLOURS[number % len(COLOURS)]
+        colour, marker = mark(number)
         axes.fill_between(places, [100 * x for x in low], [100 * x for x in high], color=colour, alpha=0.16, lw=0)
         shares = [100 * hit / n for hit, n in zip(hits, episodes, strict=True)]
-        axes.plot(places, shares, "o-", color=colour, ms=4.5, lw=1.8, label=name, clip_on=False)
+        axes.plot(places, shares, marker=marker, color=colour, ms=4.5, lw=1.8, label=fill(name, LETTERS), clip_on=False)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.tick_params(length=0)

@@ -37,6 +37,8 @@ TRAIN = TrainConfig(
     augment=Augment(shift=2, brightness=0.0, contrast=0.0, saturation=0.0),
 )
 """What suits the tabletop's scenes."""
+POLICIES_ALONE = ("modulation", "imbalance_every", "modality_dropout", "shard")
+"""Fields of ``TrainConfig`` that have no meaning here."""
 
 
 def align(config: AlignConfig, train: TrainConfig, pairs: Pairs, out: Path | str, made_of: dict[str, Any]) -> Path:
@@ -150,8 +152,9 @@ class PairSource:
 
 def check(train: TrainConfig) -> None:
     """Raise a ValueError for what is meant for policies alone, or leaves nothing to measure with."""
-    for name in ("modality_dropout", "imbalance_every", "shard"):
-        if value := getattr(train, name):
+    usual = TrainConfig()
+    for name in POLICIES_ALONE:
+        if (value := getattr(train, name)) != getattr(usual, name):
             option = name.replace("_", "-")
             raise ValueError(f"train.{name} = {value}: it is meant for policies; leave --train.{option} out.")
     if not train.val_fraction:
