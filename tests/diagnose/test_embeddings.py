@@ -113,3 +113,10 @@ def test_tokens_of_no_modality(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_policy_without_a_camera_has_nothing_to_align() -> None:
     policy = small_policy(spec=Spec(cameras={}, state=("x",), actions=("x",)))
     assert "no camera" in ask(Subject(policy, "tabletop", ENV)).verdict
+
+
+def test_tokens_of_zeros_are_no_error() -> None:
+    words = torch.eye(4)
+    pair = embeddings._pair(torch.zeros(4, 4), words) | embeddings._shared(torch.zeros(4, 4), words, list("abcd"))
+    assert "cka" in pair and "gap_to_variance_ratio" not in pair
+    assert len(embeddings._shown_metrics({"before": {}, "after": {"images.front": pair}})) == 1  # the table alone

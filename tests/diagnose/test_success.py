@@ -47,6 +47,7 @@ def test_long_names_leave_the_label_whole() -> None:
     for figure in (
         success_with_intervals({"told": (94, 100), name: (25, 100)}),
         success_with_intervals({"told": (94, 100)}, name),
+        success_under_failure({f"failure of something {i}": [(0, 1, 2)] for i in range(14)}),
         success_under_failure({name: [(0, 1, 2)], f"{name}!": [(0, 1, 2)]}),
     ):
         figure.draw_without_rendering()

@@ -117,7 +117,9 @@ def _rank(x: Float[Tensor, "n d"]) -> float:
 
 
 def _shared(camera: Tensor, words: Tensor, told: list[str]) -> Numbers:
-    """What can be said of two modalities in one space."""
+    """What can be said of two modalities in one space; nothing where one has rows of zeros, which point nowhere."""
+    if not (camera.any(dim=1).all() and words.any(dim=1).all()):
+        return {}
     return compute_alignment_metrics(camera, words, groups=told) | measure_modality_gap(camera, words)
 
 
@@ -223,7 +225,8 @@ def _shown_metrics(numbers: Numbers) -> list[str]:
 
 
 def _gap(numbers: Numbers) -> list[str]:
-    ratios = {name: pair["gap_to_variance_ratio"] for name, pair in numbers["after"].items()}
+    key = "gap_to_variance_ratio"
+    ratios = {name: pair[key] for name, pair in numbers["after"].items() if key in pair}
     if not ratios:
         return []
     told = listed([f"{ratio:.1f} times for {spoken(name)}" for name, ratio in ratios.items()])

@@ -89,5 +89,6 @@ def success_under_failure(
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
+    beside = 3 if max(map(len, curves)) <= LETTERS // 2 else 2
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=beside, frameon=False)
     return figure
