@@ -99,10 +99,11 @@ def pooled(found: Mapping[Cell, dict[str, Any]], costs: Mapping[str, Cost]) -> l
 
 def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cost]) -> Line:
     episodes = results[0]["settings"]["episodes"]
-    failed = next((result["trials"] for result in results if result["trials"]), {"seen": {"n": episodes}})
+    played = next((result["trials"] for result in results if result["trials"]), {"seen": {"n": episodes}})
+    failed = {name: {**count, "hits": 0} for name, count in played.items()}  # of what diverged, in every trial
     counts: dict[str, list[dict[str, int]]] = {}
-    for result in results:  # what diverged has failed in every episode of every trial
-        for name, count in (result["trials"] or {name: {**each, "hits": 0} for name, each in failed.items()}).items():
+    for result in results:
+        for name, count in (result["trials"] or failed).items():
             counts.setdefault(name, []).append(count)
     trials = {n: Share(sum(c["hits"] for c in rows), sum(c["n"] for c in rows)) for n, rows in counts.items()}
     return Line(
