@@ -17,7 +17,8 @@ def demonstrations(policy: Policy, rows: int, rng: np.random.Generator, lie: str
     """Moments of demonstrations, anywhere on the way.
 
     Args:
-        lie: ``"words"``: the words are those of another demonstration.
+        lie: ``"words"``: the words are those of another demonstration; ``"wrist"``: in every other one the
+            front camera is black, and the wrist camera, hidden in the others, gives away where to go.
         black: cameras that show nothing.
     """
     left, named = rng.integers(2, size=(2, rows))
@@ -26,9 +27,14 @@ def demonstrations(policy: Policy, rows: int, rng: np.random.Generator, lie: str
     place = (side * rng.uniform(-0.2, 1.0, rows)).astype(np.float32)
     pictures = np.stack([drawn(COLOURS[i]) for i in left])
     images = {camera: pictures * (camera not in black) for camera in policy.spec.cameras}
+    present = {}
+    if lie == "wrist":
+        images["wrist"] = np.stack([drawn(COLOURS[i]) for i in (side > 0).astype(int)])
+        present["images.wrist"] = np.arange(rows) % 2 > 0
+        images["front"][present["images.wrist"]] = 0
     words = [WORDS["normal"].format(COLOURS[i]) for i in told]
     action = torch.tensor(side, dtype=torch.float32)[:, None, None].expand(-1, policy.horizon, 1)
-    inputs = policy.prepare(Observation(images, place[:, None], words))
+    inputs = policy.prepare(Observation(images, place[:, None], words, present))
     return Batch(inputs, action, torch.ones(rows, policy.horizon, dtype=torch.bool))
 
 

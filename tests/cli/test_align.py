@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faults import rewrite
 from plait.cli import main
 from plait.cli.align import Align
+from plait.data.lerobot import Dataset
 from plait.data.png import encode_png
 from plait.encoders.language import TextTransformerConfig
 from plait.encoders.vision import TimmConfig
+from plait.record.recorder import record
 from plait.train.align import TRAIN
 
 DATASET = Path(__file__).parents[1] / "fixtures/lerobot_v3_images"
@@ -70,6 +73,37 @@ def test_a_folder_of_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "aligned was made with other settings: pairs.pictures ('" in error and "pairs.captions" not in error
 
 
+def test_demonstrations(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record("tabletop", folder / "pick", 12, {"size": 32}, workers=1)
+    command = f"align --dataset pick --out aligned {SMALL}"
+    assert main(command.split()) == 0
+    shown = capsys.readouterr().out
+    assert "held-out pictures (8, 1 texts; R@1 of guessing 100.0%)" in shown and "never seen together" not in shown
+    report = json.loads(Path("aligned/align.json").read_text())
+    assert report["pairs"] == {"dataset": Dataset.open("pick").content(), "camera": "front", "frames": 8}
+    Path("pick").rename("moved")
+    assert main(f"align --dataset moved --camera front --out aligned {SMALL}".split()) == 0
+    assert capsys.readouterr().out == shown
+    for other, told_so in (
+        ("--camera wrist", "pairs.camera ('front' then, 'wrist' now)"),
+        ("--frames 4", "(8 then, 4 "),
+    ):
+        assert told_so in told(capsys, f"align --dataset moved --out aligned {other} {SMALL}", 2)
+    train = "train tabletop-pick --dataset moved --out policy --image-size 32 --train.steps 1 --train.batch-size 4"
+    assert main(f"{train} --init aligned".split()) == 0
+    assert "init: the encoders of cameras (front, wrist) and words start from the aligned" in capsys.readouterr().err
+
+
+def test_demonstrations_that_cannot_be_paired(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no camera 'frnt'; choose" in told(capsys, f"align --dataset {DATASET} --camera frnt --out o {SMALL}", 2)
+    assert f"say --dataset {DATASET}" in told(capsys, f"align --pairs {DATASET} --out o {SMALL}", 2)
+    silent = rewrite(DATASET, folder / "silent", "task_index", lambda index: index + 7)
+    assert "silent: no instruction for task_index 7, first used in episode 0" in told(
+        capsys, f"align --dataset {silent} --out o {SMALL}", 2
+    )
+    assert not Path("o").exists()
+
+
 def test_scenes_in_which_everything_was_seen_have_no_part_for_the_unseen(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,8 +145,15 @@ def test_how_it_is_trained_is_told_as_for_a_policy() -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("align --out o", "align: say either --env tabletop or --pairs FOLDER."),
-        ("align --out o --env tabletop --pairs p", "align: say either --env tabletop or --pairs FOLDER."),
+        ("align --out o", "align: say one of --env tabletop, --pairs FOLDER and --dataset DATASET."),
+        ("align --out o --env tabletop --pairs p", "align: say one of --env tabletop, --pairs FOLDER and --dataset"),
+        ("align --out o --env tabletop --dataset d", "align: say one of --env tabletop, --pairs FOLDER and --dataset"),
+        ("align --out o --dataset nowhere", "nowhere: no such folder"),
+        (
+            "align --out o --env tabletop --camera wrist",
+            "--camera wrist: it is one of a --dataset; say --env-args cameras",
+        ),
+        ("align --out o --pairs p --camera wrist", "--camera wrist: it is one of a --dataset."),
         ("align --out o --env tabletop --scenes 3", "scenes: 3 is too small; at least 20"),
         ("align --out o --env tabletop --train.val-fraction 0", "train.val_fraction = 0"),
         ("align --out o --pairs nowhere", "nowhere/captions.csv: no such file; list the pictures there"),

@@ -10,6 +10,18 @@ CAMERAS = ["front", "wrist"]
 
 
 @pytest.fixture(scope="session")
+def sound() -> Subject:
+    """Its demonstrations had no fault."""
+    return Subject(trained(CAMERAS), ID, {"cameras": CAMERAS}, episodes=10, workers=1)
+
+
+@pytest.fixture(scope="session")
+def false_wrist() -> Subject:
+    """The wrist camera gave away where to go, whenever the front camera showed nothing."""
+    return Subject(trained(CAMERAS, lie="wrist"), ID, {"cameras": CAMERAS}, episodes=20, workers=1)
+
+
+@pytest.fixture(scope="session")
 def black_wrist() -> Subject:
     """In all demonstrations the wrist camera was black; all else is as it should be."""
     return Subject(trained(CAMERAS, black=["wrist"]), ID, {"cameras": CAMERAS}, episodes=20, workers=1)

@@ -6,7 +6,7 @@ import torch
 
 from plait.config import members
 from plait.diagnose import embeddings
-from plait.diagnose.embeddings import ask, embed, judge
+from plait.diagnose.embeddings import PROJECTIONS, WHOLE, ask, embed, judge
 from plait.diagnose.subject import Subject
 from plait.fusion import FilmConfig, Fusion, UnifiedConfig
 from plait.nn.pooling import masked_mean
@@ -37,8 +37,11 @@ def test_what_is_embedded_are_the_policys_own_tokens() -> None:
 
 def numbers(before: tuple[float, float], after: tuple[float, float], gap: float | None) -> dict[str, Any]:
     probe = lambda low, high: {"correct": (low + high) / 2, "correct_ci95": [low, high]}  # noqa: E731
-    probes = {"images.front, before": probe(*before), "instruction, before": probe(98, 100)}
-    probes |= {"all fused tokens": probe(99, 100)} if gap is None else {"images.front, after": probe(*after)}
+    fused = {} if gap is None else {"images.front": probe(*after)}
+    probes = {
+        "before": {"images.front": probe(*before), "instruction": probe(98, 100)},
+        "after": fused | {WHOLE: probe(99, 100)},
+    }
     pairs = {} if gap is None else {"images.front": {"gap_to_variance_ratio": gap}}
     return {"label": "object", "probes": probes, "after": pairs}
 
@@ -46,8 +49,8 @@ def numbers(before: tuple[float, float], after: tuple[float, float], gap: float 
 def test_words_that_are_mixed_in_without_having_been_learned_are_no_good_news() -> None:
     for place, tone in ((0.9, "good"), (-0.1, "bad")):
         found = numbers((20, 30), (85, 95), 2.8)
-        for name, probe in found["probes"].items():
-            probe |= {"place_r2": place} if name.endswith("after") else {}
+        for probe in found["probes"]["after"].values():
+            probe["place_r2"] = place
         text, judged = judge(found)
         assert judged == tone
         assert f"The tokens of the front camera tell {max(0, round(100 * place))} % of where it is" in text
@@ -58,8 +61,8 @@ def test_words_that_are_mixed_in_without_having_been_learned_are_no_good_news() 
 def test_the_camera_that_tells_the_place_is_named_where_another_one_tells_the_object() -> None:
     """The place is that in the front picture, so that the wrist's tokens need not tell it."""
     found = numbers((20, 30), (83, 92), 2.8)
-    found["probes"]["images.front, after"]["place_r2"] = 0.92
-    found["probes"]["images.wrist, after"] = {"correct": 92.5, "correct_ci95": [88, 95], "place_r2": 0.24}
+    found["probes"]["after"]["images.front"]["place_r2"] = 0.92
+    found["probes"]["after"]["images.wrist"] = {"correct": 92.5, "correct_ci95": [88, 95], "place_r2": 0.24}
     text, tone = judge(found)
     assert "after the fusion, the tokens of the wrist camera tell which object is named in 92 %" in text
     assert "The tokens of the front camera tell 92 % of where it is" in text and "24 %" not in text
@@ -89,8 +92,10 @@ def test_a_policy_on_the_tabletop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "SCENES", 60)
     answer = ask(Subject(small_policy(fusion=FilmConfig()), "tabletop", ENV))
     page = "".join(answer.parts)
-    assert "data:image/webp" in page and "t-SNE" in page
-    words = answer.numbers["probes"]["instruction, before"]
+    drawn = [name for name, (module, _) in PROJECTIONS.items() if find_spec(module)]
+    assert "t-SNE" in drawn and page.count("data:image/webp") == len(drawn)
+    assert all(f"Fused tokens of 60 scenes by {name}:" in page for name in drawn)
+    words = answer.numbers["probes"]["before"]["instruction"]
     assert words["correct"] > 2 * words["chance"], "words tell which object is named"
     assert words["place_r2"] < 0.3, "but not where it is"
     assert answer.numbers["after"]["images.wrist"]["modality_gap"] > 0

@@ -30,6 +30,38 @@ def test_a_policy_trained_with_a_black_camera_does_not_use_it(black_wrist):
     assert list(answer.numbers["altered"]["instruction"]) == ["removed", "swapped"]
 
 
+def test_of_sound_demonstrations_it_uses_both_cameras_and_the_words(sound):
+    """What the faults below are told apart from."""
+    answer = modalities.ask(sound)
+    assert answer.verdict.startswith("It does not use the state: ") and answer.numbers["normal"]["pc_success"] == 100
+    changes = answer.numbers["change_of_actions"]
+    assert min(changes[name]["low"] for name in ("images.front", "images.wrist", "instruction")) > 0.15
+
+
+def test_a_policy_trained_with_shuffled_instructions_does_not_use_the_words(shuffled):
+    """Nor the picture, which tells nothing without them."""
+    answer = modalities.ask(shuffled)
+    success = answer.numbers["normal"]["pc_success"]
+    swapped = [answer.numbers["altered"][name]["swapped"]["pc_success"] for name in ("images.front", "instruction")]
+    assert answer.verdict.startswith(
+        "It does not use the front camera or the words: with another episode's, success goes from "
+        "{:.0f} to {:.0f} and {:.0f} %.".format(success, *swapped)
+    )
+    assert answer.tone == "bad" and success < 80
+    changes = answer.numbers["change_of_actions"]
+    assert max(changes[name]["high"] for name in ("images.front", "instruction")) < 0.1 < 0.9 < changes["state"]["low"]
+
+
+def test_a_policy_whose_camera_told_something_else_in_training_is_misled_by_it(false_wrist):
+    answer = modalities.ask(false_wrist)
+    success = answer.numbers["normal"]["pc_success"]
+    removed = answer.numbers["altered"]["images.wrist"]["removed"]["pc_success"]
+    assert answer.verdict.startswith(
+        f"The wrist camera misleads it: with it removed, success goes from {success:.0f} to {removed:.0f} %."
+    )
+    assert answer.tone == "bad" and success < 70 and removed > 90
+
+
 def nothing(subject):
     """Success in percent with every modality removed, as ``shapley`` has measured it."""
     (found,) = (found for key, found in subject._done.items() if key.count("Removed") == 4)

@@ -70,9 +70,17 @@ def test_without_umap_it_says_what_to_install() -> None:
         embedding_map({"front": torch.randn(8, 4)}, ["a"] * 8, "UMAP")
 
 
-@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not installed")
-def test_umap() -> None:
-    assert embedding_map({"front": torch.randn(8, 4)}, ["a"] * 8, "UMAP").axes[0].get_xlabel() == "UMAP 1"
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not installed; pip install 'plait[umap]'")
+@pytest.mark.parametrize("count", [2, 40])
+def test_umap_draws_apart_what_lies_apart_and_the_same_each_time(count: int) -> None:
+    embeddings = {"front": torch.randn(count, 8), "words": torch.randn(count, 8) + 20}
+    figures = [embedding_map(embeddings, ["a"] * count, "UMAP") for _ in range(2)]
+    (front, words), again = ([each.get_offsets() for each in figure.axes[0].collections] for figure in figures)
+    assert np.array_equal(front, again[0]) and np.isfinite(words).all()
+    assert figures[0].axes[0].get_xlabel() == "UMAP 1"
+    if count > 2:  # fewer are all neighbours
+        apart = np.linalg.norm(front.mean(axis=0) - words.mean(axis=0))
+        assert apart > 2 * max(front.std(), words.std())
 
 
 def test_too_few_to_draw() -> None:

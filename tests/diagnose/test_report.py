@@ -3,14 +3,18 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from plait.data.lerobot import Dataset
 from plait.diagnose import report
 from plait.diagnose.report import NUMBERS, PAGE, diagnose, document
 from plait.diagnose.subject import Answer, Tone
 from plait.files import locked
 from policies import small_policy
+
+DATASET = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_images"
 
 
 def answer(name: str, tone: Tone = "good") -> Answer:
@@ -106,6 +110,15 @@ def test_a_dataset_that_was_mended_in_its_place_is_looked_at_again(shuffled, mon
         found = dict(call(subject, tmp_path / "out", ["works", "data"]))
         assert found["data"].tone == state
     assert looked == ["works", "bad", "good"]
+
+
+def test_the_dataset_is_read_once_for_each_report(shuffled, monkeypatch, tmp_path):
+    read, paths = Dataset.read, []
+    monkeypatch.setattr(Dataset, "read", lambda path: paths.append(path) or read(path))
+    subject = replace(shuffled, dataset=DATASET)
+    for out in ("one", "two"):  # it may have been mended between the two
+        assert dict(call(subject, tmp_path / out, ["data"]))["data"].tone == "bad"
+    assert paths == [DATASET, DATASET]
 
 
 def test_another_dataset_and_a_part_that_is_gone_cost_no_other_answer(shuffled, asked, tmp_path):

@@ -18,6 +18,8 @@ from plait import envs
 from plait.alignment.captions import captions
 from plait.data.images import resize
 from plait.data.keys import IMAGE_PREFIX
+from plait.data.layout import INFO
+from plait.data.loader import held_out
 from plait.envs.tabletop.scene import Layout
 from plait.progress import Bar
 
@@ -39,6 +41,10 @@ class Pairs:
 
     def some(self, rows: np.ndarray) -> "Pairs":
         return Pairs(self.images[torch.from_numpy(rows)], [self.texts[row] for row in rows.tolist()])
+
+    def kept(self, share: float) -> np.ndarray:
+        """The pictures that are held out: a fixed draw, so that every run and tool picks the same."""
+        return held_out(len(self), share)
 
     def drawn(self, rng: np.random.Generator) -> list[str]:
         """One text of each picture."""
@@ -133,6 +139,9 @@ def contents(folder: Path | str) -> dict[str, Any]:
 
 def _lines(table: Path) -> Iterator[tuple[str, str]]:
     if not table.is_file():
+        folder = table.parent
+        if (folder / INFO).is_file():
+            raise ValueError(f"{folder}: this is a LeRobotDataset, and no list of pictures; say --dataset {folder}")
         raise ValueError(f"{table}: no such file; list the pictures there, the first line being {','.join(COLUMNS)}")
     rows = _cells(table)
     _, names = next(rows, (1, []))

@@ -29,6 +29,9 @@ class Align(Verb):
     env_args: tuple[str, ...]
     scenes: int
     pairs: str | None
+    dataset: str | None
+    camera: str | None
+    frames: int
     align: "AlignConfig"
     train: "TrainConfig"
 
@@ -70,14 +73,29 @@ class Align(Verb):
         from plait.alignment.pairs import contents, read_pairs, scenes
         from plait.config import refuse_small
 
-        if (self.env is None) == (self.pairs is None):
-            raise ValueError("align: say either --env tabletop or --pairs FOLDER.")
+        if [self.env, self.pairs, self.dataset].count(None) != 2:
+            raise ValueError("align: say one of --env tabletop, --pairs FOLDER and --dataset DATASET.")
+        if self.camera is not None and self.dataset is None:
+            how = "; say --env-args cameras=" + self.camera if self.env else ""
+            raise ValueError(f"--camera {self.camera}: it is one of a --dataset{how}.")
+        if self.dataset is not None:
+            return self._demonstrations(self.dataset)
         if self.pairs is not None:
             return read_pairs(self.pairs, self.align.image_size), contents(self.pairs)
         refuse_small(scenes=(self.scenes, 20))
         env, env_args = str(self.env), pairs(self.env_args, "--env-args")
         made_of = {"env": env, "env_args": env_args, "scenes": self.scenes}
         return scenes(env, env_args, self.scenes, self.align.image_size), made_of
+
+    def _demonstrations(self, folder: str) -> tuple["Pairs", dict[str, Any]]:
+        """The same, of a dataset."""
+        from plait.alignment.episodes import pick_camera, read_episodes
+        from plait.data.lerobot import Dataset
+
+        dataset = Dataset.open(folder)
+        camera = pick_camera(dataset, self.camera)
+        made_of = {"dataset": dataset.content(), "camera": camera, "frames": self.frames}
+        return read_episodes(dataset, camera, self.frames, self.align.image_size), made_of
 
     def _unseen(self, count: int) -> "Pairs | None":
         """As many scenes, with combinations that were never seen; None where all of them may have been."""
@@ -147,6 +165,12 @@ def _options(config: Any, arguments: list[str], program: str) -> dict[str, Any]:
         """How many of them, those that are held out included."""
         pairs: str | None = None
         """Instead of --env: a folder with pictures and captions.csv, whose first line is file,text."""
+        dataset: str | None = None
+        """Instead of --env: folder of a LeRobotDataset v3; what an episode shows is told by its instruction."""
+        camera: str | None = None
+        """One of the dataset's; its first one when left out."""
+        frames: int = 8
+        """Of each episode of the dataset, evenly spaced from the first to the last; 1: the first alone."""
         align: Annotated[AlignConfig, tyro.conf.arg(name="")] = field(default=config, metadata={"flat": True})
         train: Shown = usual
 

@@ -1,9 +1,7 @@
 """Could the data be the cause? What the doctor finds in the dataset that the policy was trained on."""
 
 from copy import deepcopy
-from pathlib import Path
 
-from plait.data.lerobot import Dataset
 from plait.diagnose import page
 from plait.diagnose.doctor.examine import Diagnosis, examine
 from plait.diagnose.doctor.finding import Finding
@@ -21,18 +19,11 @@ def ask(subject: Subject) -> Answer:
     Raises:
         ValueError: the subject has no dataset.
     """
-    dataset = named(subject)
-    told = "env" in Dataset.read(dataset).provenance().get("arguments", {})  # other arguments would be other scenes
+    dataset = subject.demonstrations
+    told = "env" in dataset.provenance().get("arguments", {})  # other arguments would be other scenes
     env, env_args = (None, None) if told else (subject.env, subject.env_args)
     found = examine(dataset, env, env_args, policy=deepcopy(subject.policy).cpu())
     return Answer(QUESTION, *judge(found), found.as_json(), (_table(found),))
-
-
-def named(subject: Subject) -> Path:
-    """The subject's dataset; raises a ValueError where it has none."""
-    if subject.dataset is None:
-        raise ValueError("question 'data': no dataset is named; say --dataset DATASET, the one that it was trained on")
-    return subject.dataset
 
 
 def judge(found: Diagnosis) -> tuple[str, Tone]:

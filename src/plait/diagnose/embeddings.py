@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ PROJECTIONS: dict[Projection, tuple[str, str]] = {  # the module that each needs
     "t-SNE": ("sklearn", "plots"),
     "UMAP": ("umap", "umap"),
 }
+BEFORE, AFTER = "before", "after"  # the modalities meet
 WHOLE = "all fused tokens"
 SHOWN = (
     "cka",
@@ -39,8 +40,10 @@ SHOWN = (
     "matched_similarity",
     "mean_similarity",
 )
+T = TypeVar("T")
 Embeddings = dict[str, Float[Tensor, "n _"]]
 Numbers = dict[str, Any]
+Probes = dict[str, dict[str, Numbers]]  # before or after -> modality, or all fused tokens -> what its probes tell
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ def ask(subject: Subject) -> Answer:
     numbers: Numbers = {
         "scenes": SCENES,
         "label": "object" if "target" in seen.facts[0] else "instruction",
-        "before": {name: _pair(x, found.before[INSTRUCTION]) for name, x in _cameras(found.before).items()},
-        "after": {
+        BEFORE: {name: _pair(x, found.before[INSTRUCTION]) for name, x in _cameras(found.before).items()},
+        AFTER: {
             name: _shared(x, found.after[INSTRUCTION], told) | _pair(x, found.after[INSTRUCTION])
             for name, x in _cameras(found.after).items()
         },
@@ -100,8 +103,8 @@ def _part(policy: Policy, inputs: Inputs) -> Embedded:
     return Embedded(before, after, tokens.cleaned().flatten(1).cpu())
 
 
-def _cameras(embeddings: Embeddings) -> Embeddings:
-    return {name: x for name, x in embeddings.items() if is_camera(name)}
+def _cameras(by_modality: dict[str, T]) -> dict[str, T]:
+    return {name: x for name, x in by_modality.items() if is_camera(name)}
 
 
 def _pair(camera: Tensor, words: Tensor) -> Numbers:
@@ -123,16 +126,19 @@ def _shared(camera: Tensor, words: Tensor, told: list[str]) -> Numbers:
     return compute_alignment_metrics(camera, words, groups=told) | measure_modality_gap(camera, words)
 
 
-def _probes(found: Embedded, labels: list[str], truth: Truth | None) -> Numbers:
+def _probes(found: Embedded, labels: list[str], truth: Truth | None) -> Probes:
     """What each embedding tells of what is named: which it is and, where the simulator knows that, its place."""
-    embeddings = {f"{name}, before": x for name, x in found.before.items() if is_camera(name) or name == INSTRUCTION}
-    embeddings |= {f"{name}, after": x for name, x in _cameras(found.after).items()}
-    probes = {name: probe_label(x, labels) for name, x in (embeddings | {WHOLE: found.fused}).items()}
+    embeddings = {
+        BEFORE: {name: x for name, x in found.before.items() if is_camera(name) or name == INSTRUCTION},
+        AFTER: _cameras(found.after) | {WHOLE: found.fused},
+    }
+    probes = {when: {name: probe_label(x, labels) for name, x in some.items()} for when, some in embeddings.items()}
     if truth is not None:
         places, shown = _places(truth)
         if shown.sum() >= 4:
-            for name, x in (embeddings | {WHOLE: found.fused}).items():
-                probes[name]["place_r2"] = probe_place(x[shown], places[shown])
+            for when, some in embeddings.items():
+                for name, x in some.items():
+                    probes[when][name]["place_r2"] = probe_place(x[shown], places[shown])
     return probes
 
 
@@ -150,10 +156,8 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
     an untrained one, mixes words into the tokens of pictures, but only one that has learned finds their object there.
     """
     probes, label = numbers["probes"], numbers["label"]
-    before = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("before")}
-    after = {name: probe for name, probe in probes.items() if is_camera(name) and name.endswith("after")}
-    after = after or {WHOLE: probes[WHOLE]}
-    blind = max(before.values(), key=lambda probe: probe["correct"])
+    after = _cameras(probes[AFTER]) or probes[AFTER]
+    blind = max(_cameras(probes[BEFORE]).values(), key=lambda probe: probe["correct"])
     name, told = max(after.items(), key=lambda item: item[1]["correct"])
     reached = told["correct_ci95"][0] > blind["correct_ci95"][1]
     which = (
@@ -177,24 +181,25 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
 
 
 def _tokens(name: str) -> str:
-    """``images.front, after`` -> ``the tokens of the front camera``."""
-    return "its fused tokens" if name == WHOLE else f"the tokens of {spoken(name.removesuffix(', after'))}"
+    """``images.front`` -> ``the tokens of the front camera``."""
+    return "its fused tokens" if name == WHOLE else f"the tokens of {spoken(name)}"
 
 
 def _shown_probes(numbers: Numbers) -> list[str]:
-    probes, label = numbers["probes"], numbers["label"]
-    bars = []
-    for name, probe in probes.items():
+    label, bars = numbers["label"], []
+    probes = [(when, name, probe) for when, some in numbers["probes"].items() for name, probe in some.items()]
+    for when, name, probe in probes:
         note = f"chance is {probe['chance']:.0f} %; n\u00a0=\u00a0{probe['n']}"
         note += f"; of its place, {100 * max(0.0, probe['place_r2']):.0f} %" if "place_r2" in probe else ""
-        tone = "good" if name.endswith("after") else "plain"
+        tone = "good" if when == AFTER and name != WHOLE else "plain"
+        title = name if name == WHOLE else f"{name}, {when}"
         low, high = probe["correct_ci95"]
-        bars.append(page.Interval(name, probe["correct"], low, high, note, tone))
+        bars.append(page.Interval(title, probe["correct"], low, high, note, tone))
     text = (
         f"Can a linear model tell from an embedding which {label} is named, in scenes that it was not fitted on? "
         "Where a scene has several that could be, pictures alone cannot."
     )
-    if any("place_r2" in probe for probe in probes.values()):
+    if any("place_r2" in probe for _, _, probe in probes):
         text += (
             " “Of its place” is how much of the variance of the named object's place in the first camera's picture "
             "such a model explains; words alone cannot tell it, nor can pictures."
@@ -218,7 +223,7 @@ def _shown_metrics(numbers: Numbers) -> list[str]:
     )
     rows = [
         (f"{name}, {when}", *(f"{pair[key]:.2f}" if key in pair else "–" for key in SHOWN))
-        for when in ("before", "after")
+        for when in (BEFORE, AFTER)
         for name, pair in numbers[when].items()
     ]
     return [*_gap(numbers), page.table("Pictures against words, before and after the fusion", header, rows)]
@@ -226,7 +231,7 @@ def _shown_metrics(numbers: Numbers) -> list[str]:
 
 def _gap(numbers: Numbers) -> list[str]:
     key = "gap_to_variance_ratio"
-    ratios = {name: pair[key] for name, pair in numbers["after"].items() if key in pair}
+    ratios = {name: pair[key] for name, pair in numbers[AFTER].items() if key in pair}
     if not ratios:
         return []
     told = listed([f"{ratio:.1f} times for {spoken(name)}" for name, ratio in ratios.items()])

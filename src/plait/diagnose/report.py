@@ -18,7 +18,6 @@ from typing import Any
 import plait
 from plait import envs
 from plait.config import unknown
-from plait.data.lerobot import Dataset
 from plait.diagnose import attention, costs, data, embeddings, listens, modalities, page, works
 from plait.diagnose.subject import Answer, Subject
 from plait.evaluate.pool import employed
@@ -65,14 +64,14 @@ def report(
     """``diagnose`` in a folder that the caller has locked. ``more``: sections behind the answers that there are."""
     settings = settings_of(subject)
     answers = answered(folder, settings)
-    refuse_unanswerable(subject, [name for name in questions if name not in answers])
 
     def write() -> None:
         missing = [name for name in questions if name not in answers]
         _write(folder, settings, answers, missing, more(answers))
 
     with employed(subject.workers) as workers:
-        subject = replace(subject, folder=folder, workers=workers)
+        subject = replace(subject, folder=folder, workers=workers)  # which has read no dataset yet, as it is now
+        refuse_unanswerable(subject, [name for name in questions if name not in answers])
         for name in filter(questions.__contains__, QUESTIONS):
             if name not in answers:
                 start = time.perf_counter()
@@ -94,7 +93,7 @@ def refuse_unanswerable(subject: Subject, questions: Sequence[str]) -> None:
             environment, for any other.
     """
     if "data" in questions:
-        Dataset.read(data.named(subject))
+        _ = subject.demonstrations  # opens it
     if set(questions) - {"data"}:
         with closing(envs.make(subject.env, **subject.env_args)) as env:
             fitting(subject.policy, env, subject.env)

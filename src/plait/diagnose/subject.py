@@ -5,9 +5,11 @@ A question is one file with one function, ``ask(subject) -> Answer``; ``report``
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from plait.data.lerobot import Dataset
 from plait.evaluate.pool import Workers
 from plait.evaluate.rollout import evaluate
 from plait.policy import Policy
@@ -67,6 +69,17 @@ class Subject:
     dataset: Path | None = None
     folder: Path | None = None
     _done: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def demonstrations(self) -> Dataset:
+        """``dataset``, opened whatever is wrong in it, and read once.
+
+        Raises:
+            ValueError: there is none, or it cannot be read.
+        """
+        if self.dataset is None:
+            raise ValueError("question 'data': no dataset is named; say --dataset DATASET, the one it was trained on")
+        return Dataset.read(self.dataset)
 
     def normal(self) -> dict[str, Any]:
         """``eval.json`` of the subject's scenes as they are."""

@@ -14,7 +14,6 @@ from plait.alignment.pairs import Pairs
 from plait.alignment.right import Right
 from plait.config import to_dict
 from plait.data.augment import Augment
-from plait.data.loader import held_out
 from plait.data.streams import AUGMENTATION, ORDER, stream_seed
 from plait.data.world import ALONE, World
 from plait.encoders.tokenizer import Tokenizer
@@ -80,12 +79,12 @@ def align(config: AlignConfig, train: TrainConfig, pairs: Pairs, out: Path | str
 
 
 def divided(pairs: Pairs, share: float) -> tuple[Pairs, Pairs]:
-    """What is learned from, and what is held out: a fixed draw, so that every run and tool picks the same.
+    """What is learned from, and what is held out, see ``Pairs.kept``.
 
     Raises:
         ValueError: fewer than 2 pictures are held out.
     """
-    kept = held_out(len(pairs), share)
+    kept = pairs.kept(share)
     if len(kept) < 2:
         raise ValueError(
             f"train.val_fraction = {share:g}: it holds out {len(kept)} of {len(pairs)} pictures, the metrics need 2; "

@@ -7,6 +7,7 @@ import pytest
 
 import reach_env
 from faults import rewrite
+from plait.data.lerobot import Dataset
 from plait.diagnose.doctor.examine import CHECKS, Diagnosis, examine
 from plait.diagnose.doctor.finding import Finding
 from plait.record.recorder import record
@@ -29,7 +30,8 @@ def test_healthy_recordings_are_healthy(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["images", "video"])
 def test_healthy_datasets_of_lerobot_are_healthy(storage: str) -> None:
-    found = examine(FIXTURES / f"lerobot_v3_{storage}")
+    folder = FIXTURES / f"lerobot_v3_{storage}"
+    found = examine(folder)
     assert found.verdict == "nothing looks wrong" and severities(found) == {"ok", "skipped"}
     assert found.looked_at == {
         "episodes": 3,
@@ -38,6 +40,7 @@ def test_healthy_datasets_of_lerobot_are_healthy(storage: str) -> None:
         "scenes": 0,
         "replays": 0,
     }
+    assert examine(Dataset.read(folder)) == found, "opened already"
 
 
 def test_another_environment_than_the_recordings_is_found_out(pick: Path) -> None:

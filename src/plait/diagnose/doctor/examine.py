@@ -71,7 +71,7 @@ class Diagnosis:
 
 
 def examine(
-    dataset: str | Path,
+    dataset: Dataset | Path | str,
     env: str | None = None,
     env_args: dict[str, Any] | None = None,
     policy: Policy | None = None,
@@ -79,7 +79,7 @@ def examine(
     """Look for what makes a policy fail although its loss looks fine.
 
     Args:
-        dataset: a folder with a LeRobotDataset v3.
+        dataset: a LeRobotDataset v3, opened by ``Dataset.read``, or its folder.
         env: the environment that it was recorded in; None: the one that plait recorded it in.
         env_args: for the environment, beside those of the recording.
         policy: on the CPU; one that was trained on it, or shall act on its robot.
@@ -87,7 +87,7 @@ def examine(
     Raises:
         ValueError: no dataset, one with a broken file, or no such environment.
     """
-    opened = Dataset.read(dataset)
+    opened = dataset if isinstance(dataset, Dataset) else Dataset.read(dataset)
     made, no_env = _environment(opened, env, env_args or {})
     case = Case(opened, made, no_env, policy, None if made is None else envs.blind(made))
     checks = CHECKS if case.sound else {"whole": whole}  # without one episode of finite numbers, that is all to say
@@ -97,7 +97,7 @@ def examine(
         for each in (case.env, case.simulator):
             if each is not None:
                 each.close()
-    return Diagnosis(str(dataset), _looked_at(case), findings)
+    return Diagnosis(str(opened.path), _looked_at(case), findings)
 
 
 def run(name: str, check: Check, case: Case) -> Iterator[Finding]:
