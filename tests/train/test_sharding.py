@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from plait.encoders.language import HuggingFaceConfig, TextTransformerConfig
+from plait.encoders.language import HuggingFaceConfig, LstmConfig, TextTransformerConfig
 from plait.encoders.vision import TimmConfig
 from plait.fusion import FilmConfig, UnifiedConfig
 from plait.policy import Policy
-from plait.train.sharding import gathered, own, shard, whole
+from plait.train.sharding import gathered, is_divided, own, shard, whole
 from policies import TEXT_MODEL, random_batch, small_policy
 
 
@@ -44,6 +45,26 @@ def test_convolutions_in_the_memory_format_of_training_are_sharded() -> None:
     shard(policy)
     assert blocks(policy)["FilmBlock"] == 2 * len(policy.spec.cameras)
     torch.testing.assert_close(policy.loss(random_batch(policy))["loss"], before)
+
+
+def test_a_recurrent_encoder_does_not_keep_its_first_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first forward pass, cuDNN would move the gathered weights to memory that is never gathered again."""
+
+    def flatten(lstm: nn.LSTM) -> None:  # as on a GPU; elsewhere it does nothing
+        for weight in lstm._flat_weights:
+            if not is_divided(weight):
+                weight.data = weight.detach().clone()
+
+    monkeypatch.setattr(nn.LSTM, "flatten_parameters", flatten)
+    policy = small_policy(language=LstmConfig())
+    shard(policy)
+    batch = random_batch(policy)
+    before = policy.loss(batch)["loss"]
+    before.backward()  # after which the weights are dropped
+    with torch.no_grad():
+        for weight in policy.encoder.language.lstm.parameters():
+            own(weight).mul_(3)
+    assert (policy.loss(batch)["loss"] - before).abs() > 1e-3
 
 
 def test_state_dict_is_whole_on_both_sides() -> None:

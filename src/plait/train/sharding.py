@@ -30,6 +30,8 @@ def shard(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(getattr(module, "recall", None), Recall):  # it watches the whole weights, and skips blocks
             module.__dict__["recall"] = _compute
+        if isinstance(module, nn.RNNBase):  # on a GPU it would move gathered weights to where nothing is gathered
+            module.__dict__["flatten_parameters"] = _stay
     model.to(memory_format=torch.contiguous_format)  # FSDP divides no other
     mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
     for part in [*_blocks(model), model]:
@@ -105,3 +107,7 @@ def _divide(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
 
 def _compute(words: Tensor, mask: Tensor, encode: Any) -> Tensor:
     return encode(words, mask)
+
+
+def _stay() -> None:
+    pass
