@@ -51,7 +51,7 @@ def test_a_recurrent_encoder_does_not_keep_its_first_weights(monkeypatch: pytest
     """At the first forward pass, cuDNN would move the gathered weights to memory that is never gathered again."""
 
     def flatten(lstm: nn.LSTM) -> None:  # as on a GPU; elsewhere it does nothing
-        for weight in lstm._flat_weights:
+        for weight in lstm.parameters():
             if not is_divided(weight):
                 weight.data = weight.detach().clone()
 
