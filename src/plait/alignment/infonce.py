@@ -90,14 +90,19 @@ class _InfoNCE(torch.autograd.Function):
         wide = torch.promote_types(vision.dtype, torch.float32)
         by_row, by_column = (vision.new_full((n,), -torch.inf, dtype=wide) for n in (own, len(text)))
         of_row, of_column = (vision.new_zeros((2, n), dtype=wide) for n in (own, len(text)))  # right: sum, how many
-        for rows, columns, shift in _tiles(own, len(text), world.rank * own, tile):
+        for rows, columns, _ in _tiles(own, len(text), world.rank * own, tile):
             logits = scaled[rows] @ text[columns].T
             by_row[rows] = torch.logaddexp(by_row[rows], _log_sum_exp(logits, 1, wide))
             by_column[columns] = torch.logaddexp(by_column[columns], _log_sum_exp(logits, 0, wide))
-            if (matches := _matches(logits, right, rows, columns, shift)) is not None:
+            if right is not None:
+                matches = right.tile(rows, columns)
                 for place, values in enumerate((torch.where(matches, logits, 0.0), matches)):
                     of_row[place, rows] += values.sum(dim=1, dtype=wide)
                     of_column[place, columns] += values.sum(dim=0, dtype=wide)
+        if right is None:
+            mine = slice(world.rank * own, (world.rank + 1) * own)
+            of_row[0], of_row[1] = (scaled * text[mine]).sum(dim=1, dtype=wide), 1
+            of_column[:, mine] = of_row
         by_column = gathered(by_column[None], world).logsumexp(dim=0)
         of_column = gathered(of_column[None], world).sum(dim=0)
         ctx.save_for_backward(vision, text, scale, by_row, by_column, 1 / of_row[1], 1 / of_column[1])
@@ -114,8 +119,10 @@ class _InfoNCE(torch.autograd.Function):
             # both softmaxes at once: exp(s - r) + exp(s - c) = exp(s + log(exp(-r) + exp(-c)))
             weights = torch.logaddexp(-by_row[rows, None], -by_column[None, columns])
             weights.add_(scaled[rows] @ text[columns].T).exp_()
-            if (matches := _matches(weights, ctx.right, rows, columns, shift)) is not None:
-                weights.sub_((row_share[rows, None] + column_share[columns]).mul_(matches))
+            if ctx.right is None:
+                weights.diagonal(shift).sub_(2)  # empty where the tile has no pair; each share is 1
+            else:
+                weights.sub_((row_share[rows, None] + column_share[columns]).mul_(ctx.right.tile(rows, columns)))
             weights = weights.to(vision.dtype)
             to_vision[rows].add_(weights @ text[columns])
             to_text[columns].add_(weights.T @ scaled[rows])
@@ -123,19 +130,6 @@ class _InfoNCE(torch.autograd.Function):
         to_scale = share * (to_vision * vision).sum()
         to_vision, to_text = to_vision.mul_(share * scale), to_text.mul_(share)
         return to_vision.to(vision.dtype), to_text.to(text.dtype), to_scale.to(scale.dtype), None, None, None
-
-
-def _matches(
-    logits: Float[Tensor, "r c"], right: Right | None, rows: slice, columns: slice, shift: int
-) -> Bool[Tensor, "r c"] | None:
-    """Which answers of a tile are right; without ``right`` its diagonal number ``shift``, None where it has no such."""
-    if right is not None:
-        return right.tile(rows, columns)
-    if not -len(logits) < shift < logits.shape[1]:
-        return None
-    found = torch.zeros_like(logits, dtype=torch.bool)
-    found.diagonal(shift).fill_(True)
-    return found
 
 
 def _tiles(height: int, width: int, first: int, side: int) -> Iterator[tuple[slice, slice, int]]:
