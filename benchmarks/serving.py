@@ -6,8 +6,9 @@
 
 The policy has the recipe's size and random weights, which do not change how long it takes. The server is a process of
 its own; the robots are threads of this one, on the same machine. ``plain`` is a minimal server written as openpi's is:
-the same codec and the same policy, called on the event loop, one observation after the other, without an envelope. The
-two are measured in turns, so that whatever else the machine does meets both.
+the same codec and the same policy, called on the event loop, one observation after the other, without an envelope.
+``echo`` decodes and computes nothing: what the websocket costs alone. They are measured in turns, so that whatever else
+the machine does meets all.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,18 @@ from plait.recipes import RECIPES
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope
 from plait.serve.batching import writable
-from plait.serve.client import Client
+from plait.serve.client import Client, Late
 from plait.serve.codec import pack, unpack
 from plait.serve.keys import accepted, agree, observed
 from plait.serve.loop import ControlLoop
 from plait.serve.server import ServeConfig, Server
 from plait.spec import Spec
 
-ROLES = {"plait": "plait serve, with the envelope", "plain": "minimal server, inference on the loop"}
+ROLES = {
+    "plait": "plait serve, with the envelope",
+    "plain": "minimal server, inference on the loop",
+    "echo": "websocket alone, no policy",
+}
 TURNS = 20  # of each server with one robot, and one before to warm up
 SENTENCE = "pick up the red ball"
 SHARES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "p99.99": 99.99, "max": 100.0}
@@ -112,6 +118,7 @@ async def serve_plait(policy: Policy, rate: float, compiled: bool) -> None:
 
 
 async def serve_plain(policy: Policy) -> None:
+    """The minimal server."""
     known = accepted(policy.spec)
 
     async def handle(connection: ServerConnection) -> None:
@@ -124,6 +131,22 @@ async def serve_plain(policy: Policy) -> None:
             infer_ms = 1e3 * (time.perf_counter() - start)
             await connection.send(pack({"actions": chunk, "policy_timing": {"infer_ms": infer_ms}}))
 
+    await listen(handle)
+
+
+async def serve_echo(policy: Policy) -> None:
+    """An answer as long as the others', to whatever comes."""
+    answer = pack({"actions": np.zeros((policy.horizon, len(policy.spec.actions))), "policy_timing": {"infer_ms": 0.0}})
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.send(pack({"execute": policy.config.execute}))
+        async for _ in connection:
+            await connection.send(answer)
+
+    await listen(handle)
+
+
+async def listen(handle: Callable[[ServerConnection], Awaitable[None]]) -> None:
     async with serve(handle, "127.0.0.1", 0, compression=None, max_size=None) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await server.serve_forever()
@@ -181,12 +204,13 @@ def one_robot(options: Options, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def answered(robot: Client, sent: dict[str, Any]) -> tuple[float, float]:
-    """Milliseconds of one answer, and of the policy in it."""
-    start = time.perf_counter()
-    reply = robot.infer(sent)
+    """Milliseconds of one answer, and of the policy in it: none in one that came when its actions were over."""
+    start, infer_ms = time.perf_counter(), 0.0
+    with suppress(Late):
+        infer_ms = robot.infer(sent)["policy_timing"]["infer_ms"]
     total = 1e3 * (time.perf_counter() - start)
     time.sleep(0.002)
-    return total, reply["policy_timing"]["infer_ms"]
+    return total, infer_ms
 
 
 def bare(policy: Policy, options: Options) -> np.ndarray:
@@ -216,7 +240,8 @@ def robots(port: int, options: Options) -> np.ndarray:
                 if time.perf_counter() > start + options.ticks / options.rate:  # too slow a server is not waited for
                     break
                 time.sleep(max(0.0, due - time.perf_counter()))
-                robot.infer(sent[tick % 16])
+                with suppress(Late):  # counts with its time
+                    robot.infer(sent[tick % 16])
                 found[i].append(1e3 * (time.perf_counter() - due))  # what the answer before has taken too long counts
 
     threads = [threading.Thread(target=drive, args=(i,)) for i in range(options.robots)]
@@ -263,9 +288,10 @@ def main(options: Options) -> None:
         policy.to(pick_device("auto"))
         found["bare"] = shares(bare(policy, options))
         found["loop"] = looped(policy, options) if options.loop_ticks else []
+        print(found["bare"], *found["loop"], sep="\n", flush=True)  # large numbers of steps take minutes
         del policy
         found |= one_robot(options, Path(folder))
-        for role in ROLES:
+        for role in ("plait", "plain"):
             parts = []
             for _ in range(options.parts if role == "plait" else 1):
                 with Served(role, options, Path(folder)) as served:
@@ -329,4 +355,9 @@ if __name__ == "__main__":
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         loaded = plait.load(asked.hardware).to(pick_device("auto"))
-        asyncio.run(serve_plait(loaded, asked.rate, asked.compile) if asked.role == "plait" else serve_plain(loaded))
+        roles = {
+            "plait": lambda: serve_plait(loaded, asked.rate, asked.compile),
+            "plain": lambda: serve_plain(loaded),
+            "echo": lambda: serve_echo(loaded),
+        }
+        asyncio.run(roles[asked.role]())

@@ -150,6 +150,21 @@ def test_a_silent_robot_holds_whether_or_not_a_watchdog_looks():
     assert robot.counts == {"held": 1, "stale": 1, "limits": 0}
 
 
+def test_a_robot_whose_policy_does_not_answer_holds_until_it_does():
+    robot = Envelope(SPEC, SafetyConfig(silent_after=3, recover_after=1), ranges())
+    sound(robot, 1)
+    robot.unanswered(0.3, 0.3, 1)
+    robot.unanswered(0.4, 0.4, 4)
+    assert robot.mode is Mode.NOMINAL, "of four steps, the last could still be executed"
+    robot.unanswered(0.4, 0.4, 3)
+    assert (robot.mode, robot.reasons) == (Mode.HOLD, ("the policy does not answer",))
+    sound(robot, 5, 4)
+    assert robot.mode is Mode.HOLD, "whatever arrives meanwhile"
+    robot.notice(np.zeros(4))
+    sound(robot, 2, 9)
+    assert robot.mode is Mode.NOMINAL
+
+
 @pytest.mark.parametrize("age", [1.01, 1e9, float("nan"), -0.2])
 def test_a_stale_action_is_never_executed(age):
     robot = Envelope(SPEC, calibration=ranges())

@@ -117,6 +117,36 @@ def test_a_hold_that_was_not_executed_is_no_place():
     assert limits.hold() == pytest.approx([0.4, -0.1, 0.0])
 
 
+def test_who_got_no_answer_has_held_where_it_was_told_to_be_before():
+    """The arm lags behind when it asks; what it asks for does not reach it, and then nothing is measured."""
+    limits = joints()
+    limits.apply(np.array([[0.31, -0.2, 0.1], [0.36, -0.2, 0.9]]))
+    limits.measure(np.array([0.32, -0.2, 0.5]))
+    limits.apply(np.array([[0.4, -0.2, 0.1]]))
+    limits.executed(0)
+    assert limits.hold() == pytest.approx([0.36, -0.2, 0.9])
+
+
+@pytest.mark.parametrize(("age", "place"), [(0.9, 0.36), (1.0, 0.38), (2.0, 0.38)])
+def test_a_state_that_is_steps_old_is_no_place_to_hold(age, place):
+    """The arm goes on by 10 mrad in each step, and follows at once."""
+    limits = joints()
+    for step in range(1, 9):
+        limits.measure(np.array([0.3 + 0.01 * max(0, step - 1 - age), -0.2, 0.5]), age)
+        limits.apply(np.array([0.3 + 0.01 * step, -0.2, 0.9]))
+    limits.measure(np.array([0.36, -0.2, 0.5]), age)
+    assert limits.hold() == pytest.approx([place, -0.2, 0.9])
+
+
+def test_what_an_old_state_does_not_show_yet_counts():
+    """10 mm in each of three steps, of which a state that is two steps old shows the first."""
+    limits = arm(box_high=(0.135, 1, 1))
+    for _ in range(3):
+        limits.apply(np.array([1.0, 0, 0, 0, 0]))
+    limits.measure(AT + np.array([0.01, 0, 0, 0, 0]), 2.0)
+    assert limits.apply(np.array([1.0, 0, 0, 0, 0]))[0] == pytest.approx(0.5, abs=1e-5)
+
+
 def test_an_arm_that_sinks_while_it_holds_is_held_where_it_was():
     limits = joints()
     limits.hold()

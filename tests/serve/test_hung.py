@@ -1,4 +1,4 @@
-"""A policy that never answers: the server says so, and ends all the same."""
+"""A policy that never answers: its robots hold and are told so, may connect anew, and the server ends all the same."""
 
 import asyncio
 import signal
@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
+import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -18,14 +19,16 @@ from websockets.exceptions import ConnectionClosed
 from messages import message
 from plait import checkpoint
 from plait.policy import Policy
+from plait.safety.audit import Audit
+from plait.safety.envelope import Envelope
 from plait.serve import batching
 from plait.serve import server as module
-from plait.serve.batching import Hung
+from plait.serve.batching import Answer, Batcher, Engine, Hung, Question
 from plait.serve.client import Client, Late
 from plait.serve.codec import pack
 from plait.serve.server import ServeConfig, Server
-from policies import small_policy
-from serving import client, serving
+from policies import SPEC, random_observation, small_policy
+from serving import client, expected, serving
 
 CLI = """
 import sys, threading
@@ -83,6 +86,77 @@ def test_health_tells_that_the_policy_does_not_answer(over: threading.Event, mon
         assert health(server)[0] == 200
 
 
+def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_robot_is_told_to_hold_and_why(over: threading.Event, tmp_path: Path) -> None:
+    """It waits for each answer, as openpi's client does. At 10 Hz: a chunk of 3 is over after 0.3 s, and after 0.5 s
+    without an answer the watchdog holds.
+    """
+    policy = small_policy(action_horizon=3, execute=2)
+    audit = Audit(tmp_path / "audit.jsonl")
+    with serving(policy, lambda: Envelope(SPEC, audit=audit), silence_ms=500) as server, client(server) as robot:
+        gripper = robot.infer(message())["hold"][6]
+        hanging(policy, over)
+        for seed, reason in enumerate(("the policy has not answered for 0.3 s", "the policy does not answer"), start=1):
+            start = time.monotonic()
+            reply = robot.infer(message(seed))
+            assert 0.25 < time.monotonic() - start < 2
+            assert reply["actions"].tolist() == [reply["hold"]] * 3 and reply["hold"] == [0.0] * 6 + [gripper]
+            assert reply["safety"] == {"mode": "hold", "reasons": [reason]}
+        (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+        assert '"to": "hold", "reasons": ["the policy does not answer"]' in line
+        assert server.metrics.faults["unanswered"] == 2 and server.metrics.faults["silent"] == 0
+        over.set()
+        assert soon(lambda: server._batcher.waited == 0)
+        modes = [robot.infer(message(seed))["safety"]["mode"] for seed in range(3, 15)]
+        assert modes[:5] == ["hold"] * 5 and modes[-1] == "nominal", "after a while of answers"
+    audit.close()
+
+
+@pytest.mark.parametrize("enveloped", [True, False])
+def test_a_robot_may_connect_anew(over: threading.Event, enveloped: bool) -> None:
+    policy = small_policy()
+    with serving(policy, (lambda: Envelope(SPEC)) if enveloped else None) as server:
+        with client(server, robot="left", timeout=0.1) as robot:
+            hanging(policy, over)
+            with pytest.raises(Late):
+                robot.infer(message())
+        assert soon(lambda: not server._sessions), "its session has ended, though the policy computes for it"
+        with client(server, robot="left", timeout=0.1) as robot, pytest.raises(Late, match="no answer from"):
+            robot.infer(message(1))
+        over.set()
+        assert soon(lambda: server._batcher.waited == 0)
+        with client(server, robot="left", wait=5) as robot:
+            np.testing.assert_allclose(
+                robot.infer(message(2))["actions"], expected(policy, message(2)), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_what_is_asked_meanwhile_does_not_heap_up(over: threading.Event) -> None:
+    """But for what is asked before it is known that it hangs."""
+    policy = small_policy()
+
+    async def asked(batcher: Batcher) -> list[Answer | None]:
+        question = Question(random_observation(1), None, True)
+        batcher.start()
+        first = batcher.ask(question, 0.05)
+        found = [await batcher.ask(question, 0.05) for _ in range(6)]
+        assert batcher._queue.qsize() <= 2 and not first.cancelled()
+        over.set()
+        found.append(await batcher.ask(question))
+        await batcher.close()
+        return found
+
+    hanging(policy, over)
+    found = asyncio.run(asked(Batcher(Engine(policy), 0.0, lambda: 1, lambda size: None)))
+    assert found[:-1] == [None] * 6 and found[-1] is not None
+
+
 def test_a_server_waits_for_the_policy_but_not_for_ever(over: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     async def leave_while_it_is_asked(policy: Policy) -> None:
         async with AsyncExitStack() as stack:
@@ -114,8 +188,8 @@ def test_sigterm_ends_the_command(tmp_path: Path) -> None:
         try:
             assert process.stdout and process.stderr
             port = int(process.stdout.readline().split("ws://127.0.0.1:")[1].split()[0])
-            with Client(port=port, timeout=1.0) as robot, pytest.raises(Late):
-                robot.infer(message())
+            with Client(port=port) as robot:
+                assert robot.infer(message())["safety"]["mode"] == "hold"
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 1
             assert process.stderr.read().startswith("plait: the policy has not answered for ")

@@ -196,13 +196,25 @@ def test_a_prediction_that_hangs_does_not_keep_the_run(monkeypatch: pytest.Monke
     try:
         start = time.monotonic()
         report = loop.run(ticks=15)
-        assert time.monotonic() - start < 3 and report.starved == 7 and not robot.done[-1][:6].any()
+        assert time.monotonic() - start < 3 and report.modes["hold"] == 7 and not robot.done[-1][:6].any()
         monkeypatch.setattr(module, "CLOSE_S", 0.1)
         with pytest.raises(Hung, match=r"the policy has not answered for 0\.2 s"):
             loop.run(ticks=15)
         assert time.monotonic() - start < 6 and not robot.done[-1][:6].any()
     finally:
         let_go.set()
+
+
+def test_the_envelope_is_told_of_a_prediction_that_takes_too_long(driven: Any) -> None:
+    robot = Robot()
+    loop = driven(robot, 20.0, execute=4)
+    reasons: list[tuple[str, ...]] = []
+    act = robot.act
+    robot.act = lambda action: (reasons.append(loop.envelope.reasons), act(action))[1]  # type: ignore[method-assign]
+    loop.run(ticks=32)
+    hung = [tick for tick, why in enumerate(reasons) if "the policy does not answer" in why]
+    assert hung[0] in (20, 21) and hung[-1] == 24, "asked at step 4; when its 16 steps are over, until it answers"
+    assert robot.planned[16:25] == [None] * 9
 
 
 def test_after_a_stall_the_robot_stands_until_there_is_a_new_plan(driven: Any) -> None:

@@ -118,6 +118,11 @@ class Bounds:
         """Whether an action cannot be allowed without knowing where the robot is."""
         return self.box is not None or not self.delta
 
+    @property
+    def kept(self) -> list[int]:
+        """The entries of the action that standing still keeps as they were told last; the others are 0."""
+        return self.grippers if self.delta else list(range(len(self.low)))
+
     @cached_property
     def can_slow(self) -> bool:
         """Whether the largest motion is known, so that a share of it is."""

@@ -121,6 +121,11 @@ class Envelope:
         return self._reasons
 
     @property
+    def kept(self) -> list[int]:
+        """The entries of the action that a hold keeps as they were told last; the others are 0."""
+        return self._limits.kept
+
+    @property
     def faults(self) -> dict[str, str]:
         """What is wrong with the last observation: modality -> reason."""
         return dict(self._health.faults)
@@ -147,7 +152,7 @@ class Envelope:
         ages = {modality: now - when for modality, when in (taken or {}).items()}
         faults = self._health.check(images, state, instruction, ages)
         if self._health.measured is not None:
-            self._limits.measure(self._health.measured)
+            self._limits.measure(self._health.measured, ages.get(STATE, 0.0) * self.rate)
         self._last = self._now = now
         self._distrust(faults)
         failed = [f"{modality}: {faults.get(modality, 'failed a moment ago')}" for modality in self._sound_for]
@@ -158,11 +163,12 @@ class Envelope:
 
     def notice(self, features: NDArray[np.floating], present: Iterable[str] | None = None) -> None:
         """Tell the pooled fused features of an observation, ``[d]``, before the action that follows from them leaves:
-        are they such as clean data has? Nothing happens without a calibration.
+        are they such as clean data has? Without a calibration they only say that the policy answers.
 
         Args:
             present: the modalities that the policy had when it was asked; those of the last observation when omitted.
         """
+        self._hung = False
         found = self.calibration.score(features, self.present if present is None else present)
         self._strangeness = None if found is None or found[0] <= found[1] else found
         self._strange_for = 0 if self._strangeness is None else self._strange_for + 1
@@ -183,11 +189,14 @@ class Envelope:
             RuntimeError: absolute actions, and nothing was ever measured: there is no place to hold.
         """
         held, steps = self.mode.stands or self._last is None, steps_of(actions)
-        oldest = min(self.config.stale_after, self.config.stale_after if steps is None else steps)
-        if not held and -1 <= age * self.rate <= oldest and not self._is_silent(now):
+        if not held and -1 <= age * self.rate <= self._oldest(steps) and not self._is_silent(now):
             return self._limits.apply(actions, self.mode is Mode.DEGRADED, execute)
         done = 1 if steps is None else min(execute or steps, steps)
         return self._limits.hold("held" if held else "stale", steps, done)
+
+    def patience(self, steps: int) -> float:
+        """Seconds after its observation at which a chunk of so many steps comes too late to be executed."""
+        return min(self._oldest(steps), self.config.silent_after) / self.rate
 
     def executed(self, steps: int) -> None:
         """Before the next ``judge``, where it is known: how many steps of what ``limit`` returned last were executed, 0
@@ -204,6 +213,17 @@ class Envelope:
         if self._last is not None and self._is_silent(now):
             self._now = now
             self._tick(Mode.HOLD, (f"no observation for {now - self._last:.3f} s",))
+
+    def unanswered(self, now: float, seconds: float, steps: int) -> None:
+        """To be called once a tick by a watchdog that has waited for the policy for so many seconds, for a chunk of so
+        many steps. While an answer can still be executed it does nothing, nor within ``silent_after``; then the robot
+        holds. What the policy says next, ``notice``, ends that.
+        """
+        if seconds * self.rate > max(self.config.silent_after, self._oldest(steps)):
+            self._hung, self._now = True, now
+            if not self.mode.stands:
+                asked, why = self._asked()
+                self._tick(asked, (*self._faults, *why))
 
     def reset(self) -> None:
         """Begin anew, nominal and without a past, but for what grippers were told; the only way out of stopped."""
@@ -224,12 +244,17 @@ class Envelope:
     def _begin(self) -> None:
         self._sound_for: dict[str, int] = {}  # modality that failed -> ticks in a row without a fault
         self.present = self.spec.modalities
+        self._hung = False  # the policy does not answer
         self._strange_for = 0
         self._strangeness: tuple[float, float] | None = None  # score and threshold, where it is above
         self._faults: tuple[str, ...] = ()  # of the last observation, in words
         self._reasons: tuple[str, ...] = ()
         self._last: float | None = None  # when the last observation came
         self._now: float | None = None  # of the last call that told it
+
+    def _oldest(self, steps: int | None) -> int:
+        """Ticks after its observation until an action, or a chunk of so many steps, is stale."""
+        return self.config.stale_after if steps is None else min(self.config.stale_after, steps)
 
     def _is_silent(self, now: float) -> bool:
         return self._last is None or not (now - self._last) * self.rate <= self.config.silent_after
@@ -248,6 +273,8 @@ class Envelope:
             why.append(f"{cameras} cameras are left, {needed} needed" if cameras else "no camera is left")
         if self._limits.needs_position and self._health.measured is None:
             why.append("the position is not known")
+        if self._hung:
+            why.append("the policy does not answer")
         strange = self._strange_for > 0
         if self._strangeness is not None:
             why.append("features out of distribution, {:.1f} above {:.1f}".format(*self._strangeness))

@@ -46,13 +46,19 @@ class Limits(Bounds):
         self._past: list[Any] = []  # before what has left last
         self._again: Callable[[int], Any] = lambda steps: None  # lets so many steps of that leave
 
-    def measure(self, state: NDArray[np.floating]) -> None:
-        """Where the robot is now: its sound state. What was commanded and is not yet seen counts as on its way."""
-        self._measured = self._here = measured = np.asarray(state, np.float64)[self._felt]
+    def measure(self, state: NDArray[np.floating], age: float = 0.0) -> None:
+        """Where the robot is: its sound state. What was commanded and is not yet seen counts as on its way.
+
+        Args:
+            age: steps since the state was captured. One that is a step old or older tells no place to hold: what has
+                left since is not in it.
+        """
+        self._measured = measured = np.asarray(state, np.float64)[self._felt]
+        self._here = measured if age < 1 else None
         if self._target is None:
             self._target = measured
         else:
-            reach = np.abs(self._motion)
+            reach = (1 + max(0.0, age)) * np.abs(self._motion)
             self._target = measured + np.minimum(np.maximum(self._target - measured, -reach), reach)
 
     def apply(self, actions: Any, slow: bool = False, execute: int | None = None) -> NDArray[np.float32]:
@@ -90,7 +96,8 @@ class Limits(Bounds):
 
     def executed(self, steps: int) -> None:
         """Of what has left last, only so many ``steps`` were executed, and nothing was measured since: only these count
-        for the motion, the place to hold and the gripper. 0: it never reached the robot.
+        for the motion, the place to hold and the gripper. 0: it never reached the robot, which has held meanwhile where
+        it was told to be before.
         """
         if self._past:
             for name, value in zip(PAST, self._past, strict=True):
@@ -98,6 +105,7 @@ class Limits(Bounds):
             counts = self.counts.copy()  # of what has left
             self._again(steps)
             self.counts = counts
+            self._here = self._here if steps else None
 
     def still(self) -> NDArray[np.float32]:
         """Standing still, ``[a]``: no motion, or the place where the robot was when it began to hold: as measured, or,
@@ -133,7 +141,8 @@ class Limits(Bounds):
         if self._target is None or self.scale is None or (self.rest and self._last is None):
             raise RuntimeError("nothing sound was measured yet, so there is no place to hold; send a sound state")
         place = np.zeros(len(self.low)) if self._last is None else self._last.copy()
-        place[self._paired] = (self._target if self._here is None else self._here) / self.scale
+        if self._last is None or self._here is not None:
+            place[self._paired] = (self._target if self._here is None else self._here) / self.scale
         return place
 
     def _move(self, actions: Rows, scale: Vector, slow: bool, done: int) -> Rows:

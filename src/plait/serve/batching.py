@@ -169,7 +169,7 @@ class Asked:
 
     question: Question
     expected: int
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[Answer | None]
 
 
 class Batcher:
@@ -188,7 +188,7 @@ class Batcher:
         self.engine, self.budget, self.expected, self.measured = engine, budget, expected, measured
         self._queue: SimpleQueue[Asked | None] = SimpleQueue()  # None: the end
         self._thread = ThreadPoolExecutor(1, "plait-inference")
-        self._owed: set[asyncio.Future[Answer]] = set()
+        self._owed: set[asyncio.Future[Answer | None]] = set()
         self._since: float | None = None  # when the engine began with what it is at
         self._closed = False
 
@@ -207,19 +207,22 @@ class Batcher:
         self._running = loop.run_in_executor(self._thread, self._run, loop)
         return self._running
 
-    async def ask(self, question: Question) -> Answer:
-        """The engine's answer; a ValueError where the policy refuses this observation, a ConnectionError where it is
-        closed.
+    def ask(self, question: Question, patience: float | None = None) -> asyncio.Future[Answer | None]:
+        """The engine's answer, to be awaited: None where there is none within ``patience`` seconds, a ValueError where
+        the policy refuses this observation, a ConnectionError where it is closed. Who needs it no longer sets it.
         """
         if self._closed:
             raise _stopping()
-        asked = Asked(question, self.expected(), asyncio.get_running_loop().create_future())
-        self._owed.add(asked.answer)
-        self._queue.put(asked)
-        try:
-            return await asked.answer
-        finally:
-            self._owed.discard(asked.answer)
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self._owed.add(answer)
+        answer.add_done_callback(self._owed.discard)
+        if patience is not None:
+            timer = loop.call_later(patience, _give_up, answer)
+            answer.add_done_callback(lambda _: timer.cancel())
+        if patience is None or self.waited <= patience:  # else it hangs, and what is asked would heap up
+            self._queue.put(Asked(question, self.expected(), answer))
+        return answer
 
     async def close(self) -> None:
         """Whoever waits for an answer gets a ConnectionError. Raises Hung when the engine does not return within
@@ -269,6 +272,11 @@ class Batcher:
 
 def _stopping() -> ConnectionError:
     return ConnectionError("the server is stopping")
+
+
+def _give_up(answer: asyncio.Future[Answer | None]) -> None:
+    if not answer.done():
+        answer.set_result(None)
 
 
 def _tell(asked: list[Asked], answers: list[Answer | Exception]) -> None:

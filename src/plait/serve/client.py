@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlencode
 
 import numpy as np
@@ -24,6 +24,8 @@ from plait.serve.codec import Limits, Malformed, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to connect, doubled each time
 HEARD = "heard"  # key of a message: the number of the last answer that the robot got
+EXECUTED = "executed"  # key of a message: how many steps of that answer the robot has executed
+KEPT = "kept_in_hold"  # key of the metadata: the entries of an action that a hold keeps as they were told
 CONNECTED = 409  # HTTP status: a robot of this name is connected
 LIMITS = Limits()
 LARGEST = float(np.finfo(np.float32).max)
@@ -50,7 +52,9 @@ class Client:
         api_key: what the server was started with, if it was.
         timeout: seconds that a call may take: connecting anew, sending and the answer together.
         late: what ``infer`` does when there is no answer, or none that can be executed: ``"raise"``, or ``"hold"``: it
-            returns the action without motion that came with the answer before. Where none did, it raises all the same.
+            returns the action without motion after the steps of the answer before that were ``executed``, as the
+            observation says (as many as the server expects, where it does not). Where there is none, it raises all the
+            same.
         wait: seconds within which the first connection must be made.
         ca: file with the certificate of a ``wss://`` server that the machine does not know.
         robot: a name for this robot, its own: a stop, and what its gripper was told, then outlive the connection.
@@ -86,7 +90,8 @@ class Client:
         self._exit = ExitStack()  # closes the connection
         self._sent, self._numbered = 0, False  # messages of this session; whether its answers say to which they are
         self._heard = 0  # number of the last answer of this session
-        self._hold: list[float] | None = None
+        self._hold: list[float] | None = None  # after the steps that the server expects
+        self._holds: list[list[float] | None] = []  # after 0, 1, ... steps
         self._pause, self._next_try = FIRST_PAUSE, 0.0
         self.metadata: dict[str, Any] = {}
         self._first_connection(time.monotonic() + wait)
@@ -110,14 +115,20 @@ class Client:
             Malformed: the answer has no actions that are finite numbers, and ``late="raise"`` or nothing to hold.
             ValueError, TypeError: the observation holds what cannot be sent.
         """
+        held = self._still(observation.get(EXECUTED))
         try:
             reply = self._ask(dict(observation), _check_actions)
         except (Late, Malformed) as error:
-            if self.late == "raise" or self._hold is None:
+            if self.late == "raise" or held is None:
                 raise
+            self._hold, self._holds = held, []
             safety = {"mode": "hold", "reasons": [str(error)]}
-            return {"actions": np.array([self._hold], np.float32), "late": True, "safety": safety}
-        self._hold = reply.get("hold")
+            return {"actions": np.array([held], np.float32), "late": True, "safety": safety}
+        self._hold, self._holds = reply.get("hold"), []
+        if self._hold is not None and isinstance(kept := self.metadata.get(KEPT), list):
+            actions = reply["actions"]
+            keeps = [entry in kept for entry in range(actions.shape[1])]
+            self._holds = [held, *np.where(keeps, actions, 0.0).tolist()]
         return reply
 
     def reset(self) -> dict[str, Any]:
@@ -127,7 +138,7 @@ class Client:
             Late: no answer within ``timeout``, whatever ``late`` says: the server may not have heard of it. Call again.
             Refused, Malformed: as ``infer``.
         """
-        self._hold = None  # where to hold absolute actions is another place then
+        self._hold, self._holds = None, []  # where to hold absolute actions is another place then
         return self._ask({"reset": True})
 
     def close(self) -> None:
@@ -141,6 +152,12 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _still(self, steps: Any) -> list[float] | None:
+        """The action without motion after so many steps of the newest answer; None where it is not known."""
+        if not self._holds or not is_whole(steps):
+            return self._hold
+        return self._holds[min(max(0, int(steps)), len(self._holds) - 1)]
 
     def _first_connection(self, until: float) -> None:
         while True:
@@ -253,6 +270,10 @@ def _tls(ca: str | None) -> ssl.SSLContext:
         raise ValueError(f"ca: {ca} holds no certificate that can be read ({error}); give a PEM file") from error
 
 
+def is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _left(until: float) -> float:
     """Seconds. Raises TimeoutError where there are none."""
     if (left := until - time.monotonic()) <= 0:
@@ -285,8 +306,8 @@ def _check_actions(reply: dict[str, Any]) -> None:
 def _refuse_over(reply: dict[str, Any], age: float) -> None:
     """Raises Late where a server with an envelope would have held the chunk back, had it known of the way here."""
     valid_ms, safety = reply.get("valid_until_ms"), reply.get("safety")
-    watched = isinstance(safety, dict) and safety.get("mode") != "off"
-    if watched and isinstance(valid_ms, (int, float)) and 1e3 * age > valid_ms:
+    moves = isinstance(safety, dict) and safety.get("mode") in ("nominal", "degraded")  # who stands has no plan
+    if moves and isinstance(valid_ms, (int, float)) and 1e3 * age > valid_ms:
         raise Late(f"the answer came {age:.2f} s after its observation, for which it is valid {valid_ms / 1e3:.2f} s")
 
 

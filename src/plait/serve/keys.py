@@ -6,11 +6,11 @@ policy's camera; ``{camera}`` stands for the policy's own name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
-from plait.serve.client import HEARD
+from plait.serve.client import EXECUTED, HEARD, is_whole
 from plait.spec import Spec
 from plait.types import Observation
 
@@ -20,7 +20,6 @@ INSTRUCTIONS = ("prompt", "task", "instruction", "language_instruction")
 RESET = "reset"
 EPISODES = ("episode", "episode_index")
 AGES = "age_ms"
-EXECUTED = "executed"
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ def executed(message: Mapping[str, Any], answer: int) -> int | None:
     newer than the last that it has ``heard`` of, else so many as it has ``executed``.
     """
     heard, steps = message.get(HEARD), message.get(EXECUTED)
-    if _is_whole(heard) and heard < answer:
+    if is_whole(heard) and heard < answer:
         return 0
-    return max(0, int(steps)) if _is_whole(steps) else None
+    return max(0, int(steps)) if is_whole(steps) else None
 
 
 def is_reset(message: Mapping[str, Any]) -> bool:
@@ -231,10 +230,6 @@ def _picture(value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         return np.zeros(0)  # no picture, whatever it is
     return np.moveaxis(value, 0, -1) if value.ndim == 3 and value.shape[0] == 3 != value.shape[-1] else value
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> float:

@@ -300,6 +300,8 @@ class ControlLoop:
                 self._interrupted = False
             if plan.asked and plan.asked.answer.done():
                 self._receive(plan, plan.asked, tick)
+            if plan.asked:
+                self.envelope.unanswered(now, now - plan.asked.seen, self.policy.horizon)
             if plan.asked is None and self.envelope.mode.asks and self._is_due(plan, tick):
                 self._ask(plan, judged.observation, tick, now)
             if tick == 0 and plan.asked:  # there is nothing to do meanwhile

@@ -45,7 +45,7 @@ class Metrics:
         batch: observations that were computed together.
         misses: answers that came later than the deadline.
         faults: kind -> how many: ``malformed``, ``refused``, ``failed``, ``late``, ``slow_reader`` end a session;
-            ``superseded`` and ``silent`` do not.
+            ``superseded``, ``silent`` and ``unanswered`` do not.
         input_faults: (modality, ``fault``) -> how often one began.
         limited: reason -> how many actions the envelope has changed.
         modes: safety mode -> seconds that sessions spent in it, those of all sessions added.

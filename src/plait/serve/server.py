@@ -22,6 +22,7 @@ from plait.config import refuse_small
 from plait.policy import Policy
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.serve.batching import Batcher, Engine, responsive
+from plait.serve.client import KEPT
 from plait.serve.codec import pack
 from plait.serve.keys import EPISODES, INSTRUCTIONS, RESET, accepted
 from plait.serve.metrics import Metrics
@@ -123,8 +124,7 @@ class Server:
         self.policy, self.metrics = policy, Metrics()
         if unknown := set(config.keys.values()) - policy.spec.cameras.keys():
             raise ValueError(f"keys: no camera {sorted(unknown)[0]!r}; the policy has {sorted(policy.spec.cameras)}")
-        if envelope:
-            envelope()  # what does not fit the embodiment is told now
+        first = envelope() if envelope else None  # what does not fit the embodiment is told now
         known = accepted(policy.spec, config.keys)
         self._sessions: set[Session] = set()
         step_ms = 1e3 / (policy.spec.rate or SLOWEST_RATE)
@@ -141,7 +141,8 @@ class Server:
             self.metrics.batch.observe,
         )
         self._robots = Robots(envelope and (lambda: _silent_after(envelope(), config.silence_ms)))
-        self.metadata = {**metadata(policy, known), **(described or {})}
+        kept = {KEPT: first.kept} if first else {}
+        self.metadata = {**metadata(policy, known), **kept, **(described or {})}
         self._served = Served(policy, config, self._batcher, self.metrics, known, pack(self.metadata))
         self._tls, self._exit = _tls(config), AsyncExitStack()
         self._listener: Listener | None = None
@@ -244,13 +245,13 @@ class Server:
         return sum(now - session.last < 1.0 for session in self._sessions)
 
     async def _watch(self) -> None:
-        """Once per control step: who is silent, and how long sessions spend in which mode."""
+        """Once per control step: whether each session is well, and how long they spend in which mode."""
         before = time.monotonic()
         while True:
             await asyncio.sleep(1 / (self.policy.spec.rate or SLOWEST_RATE))
             now = time.monotonic()
             for session in self._sessions:
-                session.silent(now)
+                session.watch(now)
                 self.metrics.in_mode(session.safety["mode"], now - before)
             before = now
 

@@ -1,6 +1,7 @@
 """One connection of one robot: its own memory, the robot's safety envelope, and an answer to each of its messages."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from plait.policy import Policy
 from plait.safety.envelope import Envelope
 from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
-from plait.serve.batching import Batcher, Question
+from plait.serve.batching import Answer, Batcher, Question
 from plait.serve.codec import Limits, Malformed, pack, unpack
 from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, executed, is_reset, observed, taken
 from plait.serve.metrics import Metrics, fault
@@ -56,12 +57,14 @@ class Session:
 
     Attributes:
         last: when the newest observation came.
+        asking: since when the policy has answered nothing; None where it is not asked, or has answered.
     """
 
     served: Served
     connection: ServerConnection
     envelope: Envelope | None
     last: float = field(default_factory=time.monotonic)
+    asking: float | None = None
 
     def __post_init__(self) -> None:
         served = self.served
@@ -73,6 +76,9 @@ class Session:
         self.left = 0  # the number of the last answer with a chunk that the envelope counts
         self._waiting: asyncio.Queue[Arrived | None] = asyncio.Queue()
         self._newest: Arrived | None = None  # observation that waits
+        self._asked: asyncio.Future[Answer | None] | None = None  # what the policy will say
+        self._gone = False  # the client
+        self._sending: float | None = None  # since when it has not taken what it is sent
         self._allowance = Allowance(served.config.rate_limit)
 
     @property
@@ -96,9 +102,15 @@ class Session:
         finally:
             reader.cancel()
 
-    def silent(self, now: float) -> None:
-        """Once per control step: has nothing come for too long?"""
-        if self.envelope and not self.envelope.mode.stands:  # a pause is no reason to stop
+    def watch(self, now: float) -> None:
+        """Once per control step: has nothing come or been taken for too long, or has the policy not answered?"""
+        if self._sending is not None and now - self._sending > self.served.config.send_s:
+            self.served.metrics.faults["slow_reader"] += 1
+            self._sending = None
+            self.connection.transport.abort()
+        if self.envelope and self.asking is not None:
+            self.envelope.unanswered(now, now - self.asking, self.served.policy.horizon)
+        elif self.envelope and not self.envelope.mode.stands:  # a pause is no reason to stop
             self.envelope.silent(now)
             self.served.metrics.faults["silent"] += self.envelope.mode.stands
 
@@ -112,7 +124,10 @@ class Session:
                 await asyncio.sleep(0)  # one robot's flood keeps no other waiting
         except ConnectionClosed:
             pass
+        self._gone = True
         self._waiting.put_nowait(None)
+        if self._asked and not self._asked.done():  # the robot may come back, whatever the policy does
+            self._asked.set_exception(ConnectionError("the client has gone"))
 
     def _supersede(self, newer: Arrived) -> None:
         """Of an observation that waits, when a newer one comes, only that it begins an episode is kept."""
@@ -157,7 +172,7 @@ class Session:
         return await self._act(message, arrived)
 
     def _reset(self) -> None:
-        self.begins = True
+        self.begins, self.asking = True, None
         if self.envelope:
             self.envelope.reset()
 
@@ -186,10 +201,10 @@ class Session:
         chunk = np.zeros((policy.horizon, len(policy.spec.actions)), np.float32)
         if asks:
             present = self.envelope.present if self.envelope else ()
-            answer = await self.served.batcher.ask(Question(observation, self.memory, self.begins))
-            self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
-            if self.envelope:
-                self.envelope.notice(answer.features, present)
+            if answer := await self._predicted(observation, arrived.at):
+                self.memory, self.begins, chunk, infer_ms = answer.memory, False, answer.chunk, answer.infer_ms
+                if self.envelope:
+                    self.envelope.notice(answer.features, present)
         now, safety = time.monotonic(), self.safety
         if self.envelope:
             chunk, safety = self._limited(self.envelope, chunk, now, now - arrived.at)
@@ -197,6 +212,20 @@ class Session:
         refuse_infinite(chunk, policy.spec)
         hold = self.envelope.still().tolist() if self.envelope else None
         return self._told(arrived, chunk, safety, infer_ms, hold)
+
+    async def _predicted(self, observation: Observation, at: float) -> Answer | None:
+        """What the policy says; None where it would come too late. Raises ConnectionError when the client leaves."""
+        served, patience = self.served, None
+        if self._gone:
+            raise ConnectionError("the client has gone")
+        if self.envelope:
+            patience = max(0.0, at + self.envelope.patience(served.policy.horizon) - time.monotonic())
+        self.asking = at if self.asking is None else self.asking
+        self._asked = served.batcher.ask(Question(observation, self.memory, self.begins), patience)
+        answer = await self._asked
+        self.asking = None if answer else self.asking
+        served.metrics.faults["unanswered"] += answer is None
+        return answer
 
     def _told(
         self, arrived: Arrived, chunk: Any, safety: dict[str, Any], infer_ms: float = 0.0, hold: Any = None
@@ -218,13 +247,15 @@ class Session:
 
     def _limited(self, envelope: Envelope, chunk: Any, now: float, age: float) -> tuple[Any, dict[str, Any]]:
         """What leaves instead of the chunk, and the safety state that the reply tells: a chunk held back is a hold."""
-        before = envelope.counts
-        chunk = envelope.limit(chunk, now, age, self.served.policy.config.execute)
+        before, answered = envelope.counts, self.asking is None
+        chunk = envelope.limit(chunk, now, age if answered else math.inf, self.served.policy.config.execute)
         if (after := envelope.counts) == before:
             return chunk, self.safety
         changed = Counter(after) - Counter(before)
         self.served.metrics.limited.update(changed)
         why = [told.format(age=age) for name, told in HELD_BACK.items() if name in changed]
+        if why and self.asking is not None:
+            why = [f"the policy has not answered for {now - self.asking:.1f} s"]
         return chunk, {"mode": str(Mode.HOLD), "reasons": why + self.safety["reasons"]} if why else self.safety
 
     def _measure(self, arrived: Arrived) -> None:
@@ -241,15 +272,12 @@ class Session:
             raise
 
     async def _send(self, message: bytes | str) -> None:
-        """Raises ConnectionClosed when the client does not take it in time."""
+        """Raises ConnectionClosed when the client has gone, or does not take it in time: ``watch`` ends it then."""
+        self._sending = time.monotonic()
         try:
-            async with asyncio.timeout(self.served.config.send_s):
-                await self.connection.send(message)
-        except TimeoutError:
-            self.served.metrics.faults["slow_reader"] += 1
-            self.connection.transport.abort()
-            await self.connection.wait_closed()
-            raise ConnectionClosed(None, None) from None
+            await self.connection.send(message)
+        finally:
+            self._sending = None
 
     async def _refuse(self, error: Exception) -> None:
         """The sentence, then the end of this session; the others do not notice."""
