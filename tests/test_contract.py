@@ -4,7 +4,6 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import torch
 
 from plait.checkpoint import load, save
 from plait.config import members
-from plait.fusion import Fusion, UnifiedConfig
+from plait.fusion import BottleneckConfig, FilmConfig, Fusion, UnifiedConfig
 from plait.heads import DiscreteConfig
 from plait.policy import Policy
-from plait.spec import INSTRUCTION, is_camera
-from plait.types import Inputs, Tokens
-from policies import SINGLE, UNIONS, part, random_batch, random_observation, small_policy
+from plait.spec import INSTRUCTION, STATE, camera_modality
+from plait.types import Inputs, Shape, Tokens
+from policies import SINGLE, SPEC, UNIONS, part, random_batch, random_observation, small_policy
 
 
 def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -29,6 +28,14 @@ def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     return {"+".join(names.values()): {field: part(field, name) for field, name in names.items()} for names in chosen}
 
 
+LACKS = {FilmConfig: INSTRUCTION, BottleneckConfig: INSTRUCTION}  # what a fusion would be meaningless without
+FUSIONS = {name: part("fusion", name) for name in members(Fusion, "fusion")}
+FUSIONS |= {"action tokens": UnifiedConfig(actions=8)}
+FRONT, WRIST = map(camera_modality, SPEC.cameras)
+SUBSETS = [
+    *((STATE, INSTRUCTION), (FRONT,), (FRONT, WRIST), (FRONT, STATE), (FRONT, WRIST, STATE)),
+    *((FRONT, INSTRUCTION), (FRONT, WRIST, STATE, INSTRUCTION), (STATE,), (INSTRUCTION,)),
+]
 TOKENS: dict[str, dict[str, Any]] = {  # the one form of a part that needs a neighbour of its own
     "head=tokens": {"fusion": UnifiedConfig(actions=8), "head": DiscreteConfig(form="tokens")}
 }
@@ -134,22 +141,44 @@ def test_a_fusion_of_nothing_is_refused_before_it_is_built(fusion: Any) -> None:
         fusion(width=0)
 
 
-@pytest.mark.parametrize("fusion", members(Fusion))
-def test_a_fusion_takes_any_groups_or_says_what_it_lacks(fusion: str) -> None:
-    policy = small_policy(fusion=part("fusion", fusion))
+@pytest.fixture(scope="module")
+def encoded() -> tuple[dict[str, Shape], dict[str, Tokens]]:
+    """Groups of two cameras, the state and the words."""
+    policy = small_policy()
     found = policy.encoder(policy.prepare(random_observation()))
-    shapes, refused = policy.encoder.shapes, set()
-    for names in chain.from_iterable(combinations(found, count) for count in range(1, len(found) + 1)):
-        try:
-            module = policy.config.fusion.build({name: shapes[name] for name in names})
-        except ValueError as error:
-            assert "no camera" in str(error) or "instruction" in str(error) or "no words" in str(error)
-            refused.add(frozenset(names))
-            continue
-        fused = module({name: found[name] for name in names}).tokens
-        assert fused.data.shape[1:] == (module.shape.n, module.shape.dim) and fused.data.isfinite().all()
-    whole = [set(names) for names in refused if INSTRUCTION in names and any(map(is_camera, names))]
-    assert not whole, "with a camera and words, everything works"
+    return policy.encoder.shapes, {n: Tokens(t.data.detach(), t.mask, t.grid) for n, t in found.items()}
+
+
+@pytest.mark.parametrize("config", FUSIONS.values(), ids=FUSIONS)
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_a_fusion_learns_from_any_groups_or_says_what_it_lacks(
+    config: Any, names: tuple[str, ...], encoded: tuple[dict[str, Shape], dict[str, Tokens]]
+) -> None:
+    shapes = {name: encoded[0][name] for name in names}
+    groups = {n: Tokens(t.data.clone().requires_grad_(), t.mask, t.grid) for n, t in encoded[1].items() if n in names}
+    lacks = LACKS.get(type(config))
+    if lacks and lacks not in names:
+        with pytest.raises(ValueError, match=rf"no .*{lacks}.* use another fusion"):
+            config.build(shapes)
+        return
+    module = config.build(shapes)
+    fused = module(groups, reads=True)
+    assert fused.tokens.data.shape[1:] == (module.shape.n, module.shape.dim) and fused.tokens.data.isfinite().all()
+    some = (fused.tokens.data * torch.randn_like(fused.tokens.data)).sum()
+    torch.stack([some, *fused.losses.values()]).sum().backward()
+    assert all(tokens.data.grad is not None and tokens.data.grad.any() for tokens in groups.values())
+    assert all(p.grad is not None and p.grad.any() for p in module.parameters())
+
+
+@pytest.mark.parametrize("fusion", members(Fusion, "fusion"))
+@pytest.mark.parametrize("lacks", ["cameras", "state"])
+def test_a_robot_without_cameras_or_without_a_state_trains_and_acts(fusion: str, lacks: str) -> None:
+    spec = replace(SPEC, cameras={}) if lacks == "cameras" else replace(SPEC, state=())
+    policy = small_policy(spec=spec, fusion=part("fusion", fusion))
+    policy.zero_grad()
+    policy.loss(random_batch(policy))["loss"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in policy.fusion.parameters())
+    assert policy.predict(policy.prepare(random_observation(spec=spec))).isfinite().all()
 
 
 def test_every_part_compiles_in_one_graph_and_exports() -> None:

@@ -5,9 +5,9 @@ and reports use these names.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -39,22 +39,6 @@ def group_modality(group: str) -> str:
 
 def is_camera(modality: str) -> bool:
     return modality.startswith(CAMERA_PREFIX)
-
-
-def require(part: str, groups: Collection[str], *needed: Literal["camera", "instruction", "words or state"]) -> None:
-    """Check, where a part is built, that the groups have what it cannot do without.
-
-    Raises:
-        ValueError: one of it is not there.
-    """
-    there = {
-        "camera": any(map(is_camera, groups)),
-        "instruction": INSTRUCTION in groups,
-        "words or state": not all(map(is_camera, groups)),
-    }
-    for kind in needed:
-        if not there[kind]:
-            raise ValueError(f"{part}: no {kind} among {sorted(groups)}; add one, or use another fusion")
 
 
 def module_name(modality: str) -> str:

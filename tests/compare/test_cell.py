@@ -30,6 +30,8 @@ def test_names_are_checked_before_anything_is_done() -> None:
         grid(SETUP, ["film"], [0], 1)
     with pytest.raises(ValueError, match="learning rate 0: give a number above 0, such as 3e-3"):
         Setup("tabletop", learning_rates={"late": 0})
+    with pytest.raises(ValueError, match="learning rate inf: give a number above 0"):
+        Setup("tabletop", rates=(float("inf"),))
     with pytest.raises(ValueError, match="episodes: 0 is too small; at least 1"):
         Setup("tabletop", episodes=0)
 

@@ -5,7 +5,6 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -71,35 +70,26 @@ def test_a_finished_comparison_does_nothing_again(finished: Path, monkeypatch: p
     assert len(compare(SETUP, finished, ["early"], [9], **GRID)) == 3  # those of earlier calls are in the table too
 
 
-def test_other_settings_need_another_folder(finished: Path) -> None:
-    other = Setup("tabletop", {"size": 32}, steps=4, batch_size=8, episodes=2)
-    with pytest.raises(ValueError, match=r"film-9-seed0.json was made with other settings: steps \(3 then, 4 now\)"):
-        compare(other, finished, ["film"], [9], **GRID)
-
-
-@pytest.mark.parametrize(
-    ("changes", "contrasts", "sentence"),
-    [
-        (
-            {"batch_size": 999},
-            (),
-            r"batch-size 999: 9 demonstrations have \d+ frames .* say --batch-size \d+ or less",
-        ),
-        ({"recipe": "tabletop-cross-attention"}, ("words_only",), "words only: .* no camera among .* --contrasts"),
-    ],
-)
-def test_what_cannot_be_trained_is_told_before_anything_is(
-    finished: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Any],
-    contrasts: Any,
-    sentence: str,
+@pytest.mark.parametrize("fusions", [["film"], ["late"]])  # whose cell is there, and whose is not
+def test_other_settings_need_another_folder(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, fusions: list[str]
 ) -> None:
-    monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("this cell comes before the wrong one"))
+    monkeypatch.setattr(comparison, "record", lambda *_: pytest.fail("minutes of recording"))
+    other = replace(SETUP, steps=4)
+    with pytest.raises(ValueError, match=r"-9-seed0.*\.json was made with other settings: steps \(3 then, 4 now\)"):
+        compare(other, finished, fusions, [12], **GRID)
+
+
+def test_demonstrations_that_do_not_suffice_are_told_before_more_are_recorded(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(comparison, "record", lambda env, out, episodes, *_: asked.append(episodes))
     shutil.copytree(finished / "dataset", tmp_path / "dataset")
+    sentence = r"batch-size 999: 9 demonstrations have \d+ frames .* say --batch-size \d+ or less"
     with pytest.raises(ValueError, match=sentence):
-        compare(replace(SETUP, **changes), tmp_path, ["film"], [9], **{**GRID, "contrasts": contrasts})
+        compare(replace(SETUP, batch_size=999), tmp_path, ["film"], [4000, 9], **GRID)
+    assert asked == [9]
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-import pytest
 import torch
 
 from plait.fusion.early import EarlyConfig, EarlyFusion
-from plait.types import Observation, Shape
+from plait.types import Observation
 from policies import random_observation, small_policy
 
 
@@ -22,8 +21,3 @@ def test_words_and_state_meet_the_pixels_before_the_first_block() -> None:
     for camera in range(2):
         quiet, told, felt = entered[camera::2]
         assert not torch.allclose(quiet, told) and not torch.allclose(quiet, felt)
-
-
-def test_it_needs_a_camera() -> None:
-    with pytest.raises(ValueError, match=r"early: no camera among \['instruction'\]"):
-        EarlyConfig().build({"instruction": Shape(16, 64)})

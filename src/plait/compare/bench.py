@@ -8,14 +8,14 @@ DIR/cells/<cell>.json     what a finished cell has found; it is not done again
 import inspect
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from plait import checkpoint, envs
 from plait.compare.cell import Cell, Setup
@@ -27,12 +27,15 @@ from plait.data.loader import held_out
 from plait.diagnose.cost import Cost, measure
 from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.pool import Workers
+from plait.evaluate.protocol import known_instructions, refuse_deaf
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import manipulated
+from plait.evaluate.worker import Scenes
 from plait.files import read_json, write_whole
 from plait.fusion import Fusion
 from plait.nn.device import pick_device
 from plait.recipes import RECIPES, Recipe
+from plait.spec import Spec
 from plait.train.policy import train
 from plait.train.tracker import read_log, usual_speed
 from plait.types import Observation
@@ -73,26 +76,39 @@ class Bench:
         """All finished cells of the folder, those of earlier calls and of searches too."""
         return [_cell(path) for path in sorted((self.folder / "cells").glob("*.json"))]
 
-    def check(self, cells: Iterable[Cell]) -> None:
-        """Refuse now what a training would refuse only when its turn comes.
+    def rehearse(self, cells: Sequence[Cell]) -> None:
+        """Refuse, before anything is recorded, what a training or an evaluation would refuse when its turn comes.
 
         Raises:
-            ValueError: a batch has more frames than the demonstrations, or the recipe's fusion lacks what a contrast
-                leaves out.
+            ValueError: a fusion cannot be built for the environment or has no width, pretrained weights are not there,
+                or the environment or the recipe's fusion lacks what a contrast needs.
+        """
+        for cell in {cell.contrast: cell for cell in cells}.values():
+            trials = self._trials(cell).values()
+            try:
+                specs = [self._embodiment(instructions, env_args) for instructions, env_args in trials]
+                self._build(specs[0], {each.fusion for each in cells if each.contrast == cell.contrast})
+            except ValueError as error:
+                if not cell.contrast:
+                    raise
+                told = str(error).removesuffix(".")
+                raise ValueError(f"{cell}: {told}; or leave it out with --contrasts") from error
+
+    def check(self, cells: Iterable[Cell]) -> None:
+        """Refuse, once the demonstrations are there, what they do not suffice for.
+
+        Raises:
+            ValueError: a batch has more frames than the demonstrations, or instructions are to be mispaired where all
+                are the same.
         """
         batch = self.setup.batch_size or self.recipe.train.batch_size
-        for cell in {(cell.demonstrations, cell.contrast): cell for cell in cells}.values():
+        for cell in {(cell.demonstrations, cell.mispaired): cell for cell in cells}.values():
             data = self._data(cell)
             lengths = np.array([row.length for row in data.episodes])
             frames = int(np.delete(lengths, held_out(len(lengths), self.recipe.train.val_fraction)).sum())
             if batch > frames:
                 rule = f"{cell.demonstrations} demonstrations have {frames} frames that are trained on"
                 raise ValueError(f"--batch-size {batch}: {rule}; say --batch-size {frames} or less, or more --demos.")
-            try:
-                with torch.device("meta"):  # shapes without memory
-                    self.recipe.policy.build(data.spec, self._tokenizer, pretrained=False)
-            except ValueError as error:
-                raise ValueError(f"{cell}: {error}; or leave it out with --contrasts") from error
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train and evaluate the cell, go on where it was interrupted, and write what it has found.
@@ -132,6 +148,21 @@ class Bench:
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.name}.json"
+
+    def _embodiment(self, instructions: str, env_args: dict[str, Any]) -> Spec | None:
+        """The environment's in a trial, which must be one that it can make; None for one that cannot be recorded."""
+        scenes = Scenes(self.setup.env, (), self.setup.env_args | env_args, instructions)
+        with closing(scenes.make()) as env:
+            refuse_deaf(env, scenes)
+            return getattr(env.unwrapped, "embodiment", None)
+
+    def _build(self, spec: Spec | None, fusions: Iterable[str]) -> None:
+        if spec is None:
+            return  # the recording says what the environment lacks
+        tokenizer = Tokenizer.build([])  # nothing is said yet; how many words there are changes no answer
+        self.recipe.policy.build(spec, tokenizer)  # with its pretrained weights
+        for fusion in sorted(fusions):
+            equalised(self.recipe.policy, members(Fusion, "fusion")[fusion], spec, tokenizer)
 
     def _sized(self, fusion: str) -> Sized:
         return equalised(self.recipe.policy, members(Fusion, "fusion")[fusion], self.data.spec, self._tokenizer)
@@ -183,17 +214,18 @@ class Bench:
         """Name -> what the policy is told, and what is asked of the environment besides."""
         told = "absent" if cell.contrast == "vision_only" else "normal"
         blind: dict[str, Any] = {"cameras": []} if cell.contrast == "words_only" else {}
-        trials = {"seen": (told, blind)}
-        if "combinations" in self._arguments:
+        trials, (arguments, instructions) = {"seen": (told, blind)}, self._told
+        if "combinations" in arguments:
             trials["unseen"] = (told, {**blind, "combinations": "unseen"})
-        return trials | ({"following": ("exchanged", blind)} if told == "normal" else {})
+        if told == "normal" and "exchanged" in instructions:
+            trials["following"] = ("exchanged", blind)
+        return trials
 
     @cached_property
-    def _arguments(self) -> set[str]:
-        """What the environment can be told."""
-        env = envs.make(self.setup.env, **self.setup.env_args)
-        env.close()
-        return set(inspect.signature(type(env.unwrapped)).parameters)
+    def _told(self) -> tuple[Collection[str], Collection[str]]:
+        """What the environment can be told: its arguments, and kinds of instructions."""
+        with closing(envs.make(self.setup.env, **self.setup.env_args)) as env:
+            return inspect.signature(type(env.unwrapped)).parameters, known_instructions(env)
 
 
 def _cell(path: Path) -> Cell:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from typing import Any, Literal
 
 from plait.config import members, part_name, refuse_small, unknown
@@ -42,7 +43,7 @@ class Setup:
         for name in self.learning_rates:
             refuse_unknown(name)
         for rate in (*self.learning_rates.values(), *self.rates):
-            if not isinstance(rate, int | float) or not rate > 0:
+            if not isinstance(rate, int | float) or not 0 < rate < inf:
                 raise ValueError(f"learning rate {rate!r}: give a number above 0, such as 3e-3")
         refuse_small(steps=(self.steps, 1), batch_size=(self.batch_size, 1), episodes=(self.episodes, 1))
 

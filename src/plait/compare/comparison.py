@@ -58,12 +58,18 @@ def compare(
     cells, folder = grid(setup, fusions, demonstrations, seeds, mispaired, contrasts), _open(Path(out))
     if jobs < 1:
         raise ValueError(f"jobs: {jobs} is too few; at least 1")
-    pick_device(device)  # refuses one that is not there, before minutes of recording
-    record(setup.env, folder / "dataset", max(demonstrations), setup.env_args, workers or processors())
+    pick_device(device)  # refuses one that is not there
     bench = Bench(folder, setup, device, workers)
     known = bench.known()
-    bench.check(cell for cell in cells if cell not in known)
-    tried = _found(bench, search(setup, cells, known), jobs)
+    tries = search(setup, cells, known)
+    _refuse_other(bench, known, {cell.fusion for cell in tries})
+    new = [cell for cell in cells if cell not in known]
+    bench.rehearse(new)
+    for count in sorted({min(demonstrations), max(demonstrations)}):  # the fewest first: what is too few is soon told
+        record(setup.env, folder / "dataset", count, setup.env_args, workers or processors())
+        bench = Bench(folder, setup, device, workers)
+        bench.check(cell for cell in new if cell.demonstrations <= count)
+    tried = _found(bench, tries, jobs)
     setup = replace(setup, learning_rates={**_chosen(tried), **setup.learning_rates})
     bench = Bench(folder, setup, device, workers)
     _found(bench, cells, jobs)
@@ -78,6 +84,13 @@ def _open(folder: Path) -> Path:
         rule = "it is not empty and holds no comparison (neither dataset/ nor cells/)"
         raise ValueError(f"{folder}: {rule}; say --out another folder")
     return folder
+
+
+def _refuse_other(bench: Bench, known: list[Cell], searched: set[str]) -> None:
+    """Raise a ValueError for a finished cell with other settings; which rate a searched fusion has is not known yet."""
+    for cell in known:
+        if cell.rate is not None or cell.fusion not in searched:
+            bench.finished(cell)
 
 
 def _found(bench: Bench, cells: list[Cell], jobs: int) -> dict[Cell, dict[str, Any]]:

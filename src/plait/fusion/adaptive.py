@@ -50,7 +50,7 @@ class Adaptive(nn.Module):
     ``reads["gates"]`` is ``[b, modalities]``, in the order of the groups.
     """
 
-    def __init__(self, groups: dict[str, Shape], fusion: FusionPart, gate: int = 64):
+    def __init__(self, groups: dict[str, Shape], fusion: FusionPart, gate: int):
         super().__init__()
         self.fusion = fusion
         inputs = sum(shape.dim for shape in groups.values())

@@ -10,7 +10,7 @@ from plait.nn.pooling import masked_mean
 from plait.nn.resampler import Resampler
 from plait.nn.sequence import GroupEmbedding
 from plait.nn.transformer import TransformerLayer
-from plait.spec import INSTRUCTION, is_camera, module_name, require
+from plait.spec import INSTRUCTION, is_camera, module_name
 from plait.types import Fused, Shape, Tokens
 
 
@@ -43,6 +43,8 @@ class Bottleneck(nn.Module):
     """The cheap form of cross-attention: 8 tokens of a camera instead of 256, as CoRP (https://corp-policy.github.io)
     budgets its visual tokens by language.
 
+    Without an instruction nothing could choose what goes on, and such groups are refused.
+
     Out come each camera's tokens, and one for the words and the state each.
     Reads: ``look.<modality>`` ``[b, looks, heads, queries, patches]``, where each camera's queries looked.
     """
@@ -50,14 +52,16 @@ class Bottleneck(nn.Module):
     def __init__(
         self,
         groups: dict[str, Shape],
-        width: int = 96,
-        queries: int = 8,
-        heads: int = 4,
-        looks: int = 2,
-        layers: int = 1,
+        width: int,
+        queries: int,
+        heads: int,
+        looks: int,
+        layers: int,
     ):
         super().__init__()
-        require("bottleneck", groups, "instruction")
+        if INSTRUCTION not in groups:
+            rule = f"no {INSTRUCTION} among {sorted(groups)}, which decides what is looked for"
+            raise ValueError(f"bottleneck: {rule}; add it, or use another fusion")
         self.embed = GroupEmbedding(groups, width)
         self.resamplers = nn.ModuleDict(
             {module_name(name): Resampler(width, width, queries, heads, looks) for name in groups if is_camera(name)}

@@ -9,7 +9,7 @@ from plait.config import refuse_outside
 from plait.nn.attention import Attention
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
-from plait.spec import is_camera, require
+from plait.spec import is_camera
 from plait.types import Fused, Mask, Shape, Tokens
 
 
@@ -39,9 +39,9 @@ class CrossAttentionConfig:
 
 
 class CrossModalAttention(nn.Module):
-    """Vision attends to text and text to vision; residual and LayerNorm after each (post-norm).
+    """The tutorial's class, and a layer of ``CrossAttention``: vision attends to text and text to vision.
 
-    Both directions read the inputs, not each other's output.
+    Residual and LayerNorm after each (post-norm). Both directions read the inputs, not each other's output.
 
     >>> vision, text = torch.randn(2, 196, 768), torch.randn(2, 20, 768)
     >>> v, t = CrossModalAttention(d_model=768, n_heads=8)(vision, text)
@@ -85,8 +85,10 @@ class CrossModalAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """All cameras' patches on one side, words and state on the other; ViLBERT's co-attention
+    """In a policy: all cameras' patches on one side, words and state on the other; ViLBERT's co-attention
     (https://arxiv.org/abs/1908.02265) between them. One token per modality comes out.
+
+    One side alone has nothing to exchange, and has no layers: its tokens are read out as they are.
 
     ``reads`` holds, for each layer, ``vision_to_text.<layer>`` and ``text_to_vision.<layer>``; on either side, tokens
     stand in the order of the groups.
@@ -95,21 +97,23 @@ class CrossAttention(nn.Module):
     def __init__(
         self,
         groups: dict[str, Shape],
-        dim: int = 128,
-        heads: int = 4,
-        layers: int = 2,
-        readout: ReadoutName = "flatten",
-        width: int = 256,
+        dim: int,
+        heads: int,
+        layers: int,
+        readout: ReadoutName,
+        width: int,
     ):
         super().__init__()
-        require("cross_attention", groups, "camera", "words or state")
         self.embed = GroupEmbedding(groups, dim)
-        self.layers = nn.ModuleList(CrossModalAttention(dim, heads) for _ in range(layers))
+        both_sides = len(set(map(is_camera, groups))) == 2
+        self.layers = nn.ModuleList(CrossModalAttention(dim, heads) for _ in range(layers if both_sides else 0))
         self.readout = GroupReadout(self.embed.shapes, width, readout)
         self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         groups = self.embed(groups)
+        if not self.layers:
+            return Fused(self.readout(groups))
         cameras = {name: tokens for name, tokens in groups.items() if is_camera(name)}
         others = {name: tokens for name, tokens in groups.items() if not is_camera(name)}
         seen, told, read = join(cameras), join(others), {}

@@ -10,7 +10,7 @@ from plait.config import refuse_outside
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName
 from plait.nn.tower import Tower
-from plait.spec import is_camera, module_name, require
+from plait.spec import is_camera, module_name
 from plait.types import Fused, Shape, Tokens
 
 
@@ -40,7 +40,7 @@ class EarlyConfig:
 
 
 class EarlyFusion(nn.Module):
-    """Two vectors are joined, then one perceptron learns from both.
+    """The tutorial's early fusion: two vectors are joined, one perceptron learns from both. A policy has ``Early``.
 
     >>> EarlyFusion(vision_dim=768, text_dim=768, hidden_dim=512)(torch.randn(2, 768), torch.randn(2, 768)).shape
     torch.Size([2, 256])
@@ -58,26 +58,25 @@ class EarlyFusion(nn.Module):
 
 
 class Early(nn.Module):
-    """``EarlyFusion`` for a policy that has to know where things are, which a pooled image does not tell.
+    """Early fusion in a policy, which has to know where things are: the pooled image of ``EarlyFusion`` does not tell.
 
     What is told and felt (the mean word and the state) is broadcast onto every cell of the grid before the first
     block. Where the vision encoder is shallow, as the patch encoder is, that is the input of all that is learned.
-    One token per modality comes out; a camera's also knows what was told and felt.
+    One token per modality comes out; a camera's also knows what was told and felt, if anything was.
     """
 
     def __init__(
         self,
         groups: dict[str, Shape],
-        stages: tuple[int, ...] = (48,),
-        depth: int = 1,
-        readout: ReadoutName = "flatten",
-        cells: int = 8,
-        width: int = 256,
+        stages: tuple[int, ...],
+        depth: int,
+        readout: ReadoutName,
+        cells: int,
+        width: int,
     ):
         super().__init__()
         cameras = {name: shape for name, shape in groups.items() if is_camera(name)}
         others = {name: shape for name, shape in groups.items() if not is_camera(name)}
-        require("early", groups, "camera", "words or state")
         told = sum(shape.dim for shape in others.values())
         towers = {n: Tower(shape, stages, depth, readout, cells, width, told) for n, shape in cameras.items()}
         self.cameras = nn.ModuleDict({module_name(name): tower for name, tower in towers.items()})
@@ -86,7 +85,7 @@ class Early(nn.Module):
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         means = {name: masked_mean(groups[name]) for name in self.others}
-        told = torch.cat(list(means.values()), dim=-1)
+        told = torch.cat(list(means.values()), dim=-1) if means else None
         tokens = [
             self.cameras[module_name(name)](group, told) if is_camera(name) else self.others[name](means[name])
             for name, group in groups.items()

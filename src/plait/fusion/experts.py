@@ -62,16 +62,16 @@ class Experts(nn.Module):
     def __init__(
         self,
         groups: dict[str, Shape],
-        dim: int = 96,
-        heads: int = 4,
-        layers: int = 2,
-        experts: int = 4,
-        top_k: int = 2,
-        expansion: int = 1,
-        balance: float = 0.01,
-        stride: int = 2,
-        readout: ReadoutName = "flatten",
-        width: int = 256,
+        dim: int,
+        heads: int,
+        layers: int,
+        experts: int,
+        top_k: int,
+        expansion: int,
+        balance: float,
+        stride: int,
+        readout: ReadoutName,
+        width: int,
     ):
         super().__init__()
         self.balance = balance

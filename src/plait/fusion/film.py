@@ -49,7 +49,8 @@ class Film(nn.Module):
     """FiLM (Perez et al., https://arxiv.org/abs/1709.07871) as RT-1 uses it for robot instructions
     (https://arxiv.org/abs/2212.06817), but from the first features on: words joined late are ignored.
 
-    One token per modality comes out: each camera's read-out, the state, and the pooled words.
+    One token per modality comes out: each camera's read-out, the state, and the pooled words. Without its conditions
+    it would be another fusion, so that groups without them are refused.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Film(nn.Module):
         width: int,
     ):
         super().__init__()
+        others = {name: shape for name, shape in groups.items() if not is_camera(name)}
         for name in conditions:
-            if name not in groups or is_camera(name):
-                raise unknown("film.conditions: modality", name, [each for each in groups if not is_camera(each)])
+            if name not in others:
+                raise ValueError(f"film.conditions: {unknown('modality', name, others)} Or use another fusion.")
         self.conditions, condition = conditions, sum(groups[name].dim for name in conditions)
         towers = {
             name: FilmTower(shape, condition, stages, depth, readout, cells, width)
@@ -73,9 +75,7 @@ class Film(nn.Module):
             if is_camera(name)
         }
         self.cameras = nn.ModuleDict({module_name(name): tower for name, tower in towers.items()})
-        self.others = nn.ModuleDict(
-            {name: nn.Linear(shape.dim, width) for name, shape in groups.items() if not is_camera(name)}
-        )
+        self.others = nn.ModuleDict({name: nn.Linear(shape.dim, width) for name, shape in others.items()})
         self.shape = Shape(len(groups), width, modalities=tuple(groups))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
@@ -118,15 +118,16 @@ class FilmTower(nn.Module):
 
 
 class FilmBlock(nn.Module):
-    """Convolution, norm, FiLM, added to the input."""
+    """Convolution, norm, FiLM, added to the input; no FiLM where ``condition``, the width of its vector, is 0."""
 
     def __init__(self, condition: int, channels: int, out: int, stride: int = 1):
         super().__init__()
         self.convolution = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(out)
-        self.film = FiLM(condition, out)
+        self.film = FiLM(condition, out) if condition else None
         same = stride == 1 and channels == out
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
 
-    def forward(self, x: Float[Tensor, "b c rows columns"], condition: Float[Tensor, "b w"]) -> Tensor:
-        return (self.shortcut(x) + self.film(self.norm(self.convolution(x)), condition)).relu()
+    def forward(self, x: Float[Tensor, "b c rows columns"], condition: Float[Tensor, "b w"] | None) -> Tensor:
+        new = self.norm(self.convolution(x))
+        return (self.shortcut(x) + (new if self.film is None else self.film(new, condition))).relu()

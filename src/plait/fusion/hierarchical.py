@@ -48,13 +48,13 @@ class HierarchicalConfig:
 
 
 class Hierarchical(nn.Module):
-    """The high level reads the tokens of both lower levels (one per modality each) and returns them all.
+    """In a policy: the high level reads the tokens of both lower levels (one per modality each) and returns them all.
 
     Args:
         low, mid: fusions of the same groups, whose tokens have one width.
     """
 
-    def __init__(self, low: FusionPart, mid: FusionPart, heads: int = 8, layers: int = 3):
+    def __init__(self, low: FusionPart, mid: FusionPart, heads: int, layers: int):
         super().__init__()
         self.low, self.mid = low, mid
         width = low.shape.dim
@@ -74,7 +74,7 @@ class Hierarchical(nn.Module):
 
 
 class PooledEarly(nn.Module):
-    """``EarlyFusion`` of the mean image token and the mean word: one token."""
+    """The tutorial's low level: ``EarlyFusion`` of the mean image token and the mean word, one token."""
 
     def __init__(self, vision: str, dim: int = 768, width: int = 256):
         super().__init__()
@@ -87,7 +87,7 @@ class PooledEarly(nn.Module):
 
 
 class HierarchicalMultiModal(nn.Module):
-    """The three levels at widths 768, 512 and 256, and a perceptron 256-128-7 on the mean of the last.
+    """The tutorial's model: three levels at widths 768, 512 and 256, a perceptron 256-128-7 on the mean of the last.
 
     >>> HierarchicalMultiModal()(torch.randn(2, 196, 768), torch.randn(2, 20, 768)).shape
     torch.Size([2, 7])

@@ -40,7 +40,7 @@ class LateConfig:
 
 
 class LateFusion(nn.Module):
-    """Each vector has its own layer; the results are joined.
+    """The tutorial's late fusion: each vector has its own layer; the results are joined. A policy has ``Late``.
 
     The ReLU after a modality's own layer makes it late: two linear layers in a row would be one, on joined inputs.
 
@@ -58,7 +58,7 @@ class LateFusion(nn.Module):
 
 
 class Late(nn.Module):
-    """``LateFusion`` for any number of modalities; one token per modality comes out.
+    """Late fusion in a policy: ``LateFusion`` for any number of modalities; one token per modality comes out.
 
     Each token is the modality's own vector plus what the perceptron makes of all of them together: when everything
     has to pass the perceptron, training is much slower.
@@ -69,11 +69,11 @@ class Late(nn.Module):
     def __init__(
         self,
         groups: dict[str, Shape],
-        stages: tuple[int, ...] = (48,),
-        depth: int = 1,
-        readout: ReadoutName = "flatten",
-        cells: int = 8,
-        width: int = 256,
+        stages: tuple[int, ...],
+        depth: int,
+        readout: ReadoutName,
+        cells: int,
+        width: int,
     ):
         super().__init__()
         cameras = {name: shape for name, shape in groups.items() if is_camera(name)}

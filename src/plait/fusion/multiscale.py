@@ -12,7 +12,7 @@ from plait.config import refuse_outside
 from plait.fusion.film import FilmBlock
 from plait.nn.pooling import masked_mean
 from plait.nn.readout import ReadoutName, readout
-from plait.spec import INSTRUCTION, group_modality, is_camera, module_name, require
+from plait.spec import INSTRUCTION, group_modality, is_camera, module_name
 from plait.types import Fused, Shape, Tokens
 
 
@@ -43,20 +43,22 @@ class MultiscaleConfig:
 
 
 class Multiscale(nn.Module):
-    """One token for each level of each camera, finest first, and one each for the state and the pooled words."""
+    """One token for each level of each camera, finest first, and one each for the state and the pooled words.
+
+    Where there is no instruction, nothing modulates the pyramid.
+    """
 
     def __init__(
         self,
         groups: dict[str, Shape],
-        levels: int = 3,
-        channels: int = 48,
-        readout: ReadoutName = "flatten",
-        cells: int = 8,
-        width: int = 128,
+        levels: int,
+        channels: int,
+        readout: ReadoutName,
+        cells: int,
+        width: int,
     ):
         super().__init__()
-        require("multiscale", groups, "instruction")
-        words = groups[INSTRUCTION].dim
+        words = groups[INSTRUCTION].dim if INSTRUCTION in groups else 0
         self.levels = _levels(groups)
         pyramids = {
             camera: Pyramid([groups[name] for name in names], words, levels, channels, readout, cells, width)
@@ -70,7 +72,7 @@ class Multiscale(nn.Module):
         self.shape = Shape(len(modalities), width, modalities=tuple(modalities))
 
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
-        words = masked_mean(groups[INSTRUCTION])
+        words = masked_mean(groups[INSTRUCTION]) if INSTRUCTION in groups else None
         tokens = [
             self.cameras[module_name(camera)]([groups[name] for name in names], words)
             for camera, names in self.levels.items()
@@ -87,7 +89,7 @@ class Pyramid(nn.Module):
 
     Args:
         shapes: the encoder's grids of this camera, finest first.
-        condition: width of the vector that modulates every block.
+        condition: width of the vector that modulates every block; 0 for none.
         levels: how many there are to be when ``shapes`` holds one grid.
     """
 
@@ -112,7 +114,7 @@ class Pyramid(nn.Module):
         self.merge = nn.ModuleList(FilmBlock(condition, channels, channels) for _ in grids)
         self.readouts = nn.ModuleList(readout(readout_name, channels, grid, width, cells) for grid in grids)
 
-    def forward(self, grids: list[Tokens], condition: Float[Tensor, "b w"]) -> Float[Tensor, "b levels d"]:
+    def forward(self, grids: list[Tokens], condition: Float[Tensor, "b w"] | None) -> Float[Tensor, "b levels d"]:
         maps = [enter(grid.as_map(), condition) for enter, grid in zip(self.enter, grids, strict=True)]
         for up in self.up:
             maps.append(up(maps[-1], condition))

@@ -12,7 +12,6 @@ from plait.nn.embedding import Mark
 from plait.nn.readout import ReadoutName
 from plait.nn.sequence import GroupEmbedding, GroupReadout, join, split
 from plait.nn.transformer import TransformerLayer
-from plait.spec import INSTRUCTION
 from plait.types import Fused, Mask, Shape, Tokens
 
 ACTIONS = "actions"  # the part of the sequence that no modality gave
@@ -50,8 +49,9 @@ class UnifiedConfig:
 
 
 class Unified(nn.Module):
-    """Pre-norm transformer over [cameras, state, words, actions], each token marked with its modality and place
-    (VisualBERT, https://arxiv.org/abs/1908.03557; action tokens as the queries of ACT, https://arxiv.org/abs/2304.13705).
+    """In a policy: a pre-norm transformer over [cameras, state, words, actions], each token marked with its modality
+    and place (VisualBERT, https://arxiv.org/abs/1908.03557; action tokens as the queries of ACT,
+    https://arxiv.org/abs/2304.13705).
 
     ``reads["attention.<layer>"]`` is ``[b, heads, n, n]`` over the whole sequence, in the order of the groups, then
     the action tokens; a camera's part is its coarser grid, row by row.
@@ -60,14 +60,14 @@ class Unified(nn.Module):
     def __init__(
         self,
         groups: dict[str, Shape],
-        dim: int = 96,
-        heads: int = 4,
-        layers: int = 3,
-        stride: int = 2,
-        actions: int = 0,
-        readout: ReadoutName = "flatten",
-        cells: int = 8,
-        width: int = 256,
+        dim: int,
+        heads: int,
+        layers: int,
+        stride: int,
+        actions: int,
+        readout: ReadoutName,
+        cells: int,
+        width: int,
     ):
         super().__init__()
         self.embed = GroupEmbedding(groups, dim, stride)
@@ -80,7 +80,7 @@ class Unified(nn.Module):
     def forward(self, groups: dict[str, Tokens], reads: bool = False) -> Fused:
         parts = self.embed(groups)
         if self.actions is not None:
-            rows = len(groups[INSTRUCTION].mask)
+            rows = len(next(iter(groups.values())).mask)
             parts[ACTIONS] = Tokens.valid(repeat(self.actions, "k d -> b k d", b=rows))
         sequence, weights = join(parts), {}
         x = sequence.data
@@ -95,7 +95,8 @@ class Unified(nn.Module):
 
 
 class TransformerBlock(TransformerLayer):
-    """Self-attention and a GELU MLP of 4 times the width, each with residual and LayerNorm after it (post-norm).
+    """The tutorial's layer: self-attention and a GELU MLP of 4 times the width, residual and LayerNorm after each
+    (post-norm).
 
     >>> TransformerBlock(d_model=768, n_heads=12)(torch.randn(2, 216, 768)).shape
     torch.Size([2, 216, 768])
@@ -118,7 +119,7 @@ class TransformerBlock(TransformerLayer):
 
 
 class MultiModalTransformer(nn.Module):
-    """Patches and words with position and modality-type embeddings in one sequence.
+    """The tutorial's model: patches and words with position and modality-type embeddings in one sequence.
 
     >>> model = MultiModalTransformer(d_model=768, n_heads=12, n_layers=6)
     >>> output, vision, text = model(torch.randn(2, 196, 768), torch.randint(0, 50_000, (2, 20)))
