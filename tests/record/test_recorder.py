@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from plait import envs
 from plait.data import layout
 from plait.data.lerobot import Dataset
+from plait.diagnose.doctor.examine import examine
 from plait.files import locked
 from plait.record.recorder import record
 from plait.record.worker import demonstrate, scene_seed
@@ -40,7 +43,7 @@ def test_every_scene_has_one_demonstration_and_its_seed_and_failures_are_kept(tm
     assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
     assert (result.episodes, result.frames, result.failed) == (4, 20, sum(failed)) and result.failed > 0
     assert dataset.provenance()["arguments"] == {
-        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "longest": None, "tries": 1, "images": "auto"
+        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "longest": None, "tries": 1, "dwell": 0, "images": "auto"
     }  # fmt: skip
     assert dataset.provenance()["versions"]["mujoco"] and len(list((tmp_path / "d/data").rglob("*.parquet"))) == 1
 
@@ -189,6 +192,22 @@ def test_of_several_tries_in_a_scene_the_first_is_recorded_in_which_the_expert_d
         (1, 115),
     ]
     assert [told["seed"] for told in dataset.extras()] == [scene_seed(7, scene, 0) for scene in range(2)]
+
+
+@pytest.mark.parametrize("scenes", [("metaworld", {"task": "reach", "size": 32}), ("tabletop", {"size": 32})], ids=str)
+def test_a_demonstration_that_dwells_goes_on_after_success(tmp_path: Path, scenes: tuple[str, dict[str, Any]]) -> None:
+    """Up to success it is the same one; what follows shows how to stay there."""
+    name, env_args = scenes
+    if name == "metaworld":
+        pytest.importorskip("metaworld")
+    record(name, tmp_path / "d", 2, env_args, workers=1, pushes=0.5, dwell=30)
+    record(name, tmp_path / "short", 2, env_args, workers=1, pushes=0.5)
+    long, short = Dataset.open(tmp_path / "d"), Dataset.open(tmp_path / "short")
+    for one, other in zip(long.episodes, short.episodes, strict=True):
+        assert one.length == other.length + 30
+        mine, theirs = (data.action[row.start :][: other.length] for data, row in ((long, one), (short, other)))
+        torch.testing.assert_close(mine, theirs)
+    assert not [finding for finding in examine(long).findings if finding.severity == "error"]
 
 
 def test_tries_that_would_all_be_the_same_are_refused(tmp_path: Path) -> None:

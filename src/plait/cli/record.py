@@ -33,6 +33,8 @@ class Record(Verb):
     tries: int = 1
     """Of the expert in each scene, with other pushes each time: the first success is recorded, unless a later one takes
     less than half of its steps."""
+    dwell: int = 0
+    """Steps that each demonstration goes on after success, so that it shows where to stop."""
     images: Literal["auto", "png", "video"] = "auto"
     """How images are stored; auto = PNG up to 96 pixels and for odd sizes, video above."""
     cache: bool = False
@@ -45,7 +47,7 @@ class Record(Verb):
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
         out = folder(self.out, "--out")
-        names = "seed", "pushes", "longest", "tries", "images", "cache"
+        names = "seed", "pushes", "longest", "tries", "dwell", "images", "cache"
         how: dict[str, Any] = {name: getattr(self, name) for name in names}
         made = record(self.env, out, self.episodes, env_args, workers, **how)
         print(made)

@@ -58,6 +58,7 @@ def record(
     pushes: float = 0.0,
     longest: int | None = None,
     tries: int = 1,
+    dwell: int = 0,
     images: str = "auto",
     cache: bool = False,
 ) -> Recording:
@@ -79,6 +80,8 @@ def record(
         tries: of the expert in each scene, with other pushes each time; the first success is recorded, unless a later
             one takes less than half of its steps. An expert that happens to dither is not shown dithering, and no
             layout is rarer because the expert often fails in it.
+        dwell: steps that each demonstration goes on after success. An episode that ends as soon as it succeeds does not
+            show where to stop, and a policy that comes by a little too far off has never seen the way back.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
         cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
             needs PNG.
@@ -95,6 +98,8 @@ def record(
         raise ValueError(f"longest: {longest}; it must be at least 1, or be left out")
     if tries < 1 or (tries > 1 and not pushes):
         raise ValueError(f"tries: {tries}; at least 1, and more only with pushes, by which they differ")
+    if dwell < 0:
+        raise ValueError(f"dwell: {dwell}; it must be at least 0")
     for name, value in (("seed", seed), ("pushes", pushes)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
@@ -106,6 +111,7 @@ def record(
         "pushes": pushes,
         "longest": longest,
         "tries": tries,
+        "dwell": dwell,
         "images": images,
     }
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them

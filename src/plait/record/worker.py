@@ -46,11 +46,11 @@ def _scene(env: gymnasium.Env, scene: int, arguments: dict[str, Any]) -> Episode
     """The scene's demonstration; beside it are kept its number, its seed, which try it is where there are several, and
     how often the expert failed in other layouts before.
     """
-    tries, pushes, longest = arguments["tries"], arguments["pushes"], arguments["longest"]
+    tries, pushes, longest, dwell = (arguments[name] for name in ("tries", "pushes", "longest", "dwell"))
     for layout in range(ATTEMPTS):
         seed = scene_seed(arguments["seed"], scene, layout)
         attempt = _clean(env, seed, scene, tries, pushes, longest) if tries > 1 else 0
-        episode = None if attempt is None else demonstrate(env.unwrapped, seed, scene, pushes, longest, attempt)
+        episode = None if attempt is None else demonstrate(env.unwrapped, seed, scene, pushes, longest, attempt, dwell)
         if episode is not None:
             told = {"attempt": attempt} if tries > 1 else {}
             return replace(episode, extra={"scene": scene, "seed": seed, **told, "failed": layout * tries})
@@ -76,7 +76,13 @@ def _clean(env: gymnasium.Env, seed: int, scene: int, tries: int, pushes: float,
 
 
 def demonstrate(
-    env: Any, seed: int, number: int = 0, pushes: float = 0.0, longest: int | None = None, attempt: int = 0
+    env: Any,
+    seed: int,
+    number: int = 0,
+    pushes: float = 0.0,
+    longest: int | None = None,
+    attempt: int = 0,
+    dwell: int = 0,
 ) -> Episode | None:
     """One whole episode of the environment's expert; None when it does not succeed in ``longest`` steps.
 
@@ -84,18 +90,24 @@ def demonstrate(
         number: the episode's, which decides the task where an environment has several.
         pushes: how strong they are; see ``Pushes``.
         attempt: of several in the same scene, which differ by their pushes.
+        dwell: steps after success that belong to it.
     """
     observation, info = env.reset(seed=seed, options={"number": number})
     expert, pushed = env.expert(), Pushes(env.embodiment, pushes, seed, attempt)
     instruction, steps, actions = info["task"], [], []
-    over = False
+    succeeded, over, left = False, False, None  # steps that it goes on, once it has ended
     while not over and len(actions) != longest:
         action = expert.action()
         steps.append(observation)
         actions.append(action)
         observation, _, terminated, truncated, info = env.step(pushed(action))
-        over = terminated or truncated
-    if not info["is_success"]:
+        if left is None:
+            succeeded = info["is_success"]
+            left = (dwell if succeeded else 0) if terminated else None
+        else:
+            left -= 1
+        over = truncated or left == 0
+    if not succeeded:
         return None
     spec = env.embodiment
     images = {camera: np.stack([step[IMAGE_PREFIX + camera] for step in steps]) for camera in spec.cameras}

@@ -74,6 +74,11 @@ class Case:
         """How strongly the arm was pushed while plait recorded."""
         return self._arguments.get("pushes", 0.0)
 
+    @property
+    def dwells(self) -> bool:
+        """Whether plait went on recording after success."""
+        return self._arguments.get("dwell", 0) > 0
+
     @cached_property
     def action(self) -> np.ndarray:
         """``[n, a]``."""

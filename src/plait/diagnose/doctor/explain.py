@@ -66,7 +66,7 @@ def perform(
     for action in actions:
         observation, _, terminated, truncated, info = env.step(pushed(action.astype(np.float32)))
         yield observation, info
-        if terminated or truncated:
+        if truncated or (terminated and not case.dwells):
             return
 
 

@@ -110,13 +110,15 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def advance(self, actions: NDArray[np.floating]) -> Result:
         """Up to k control steps, ``actions`` ``[k, 4]``, until the episode ends; draws pictures only after the last.
 
+        One that has ended by success may be gone on with, a step at a time, until the horizon.
+
         Returns:
             what ``step`` returns; ``info["steps"]`` is the number of executed steps.
 
         Raises:
             ValueError: another shape, a number that is not finite, or no episode is running.
         """
-        if self._simulation is None or self._is_success or self._steps == HORIZON:
+        if self._simulation is None or self._steps == HORIZON:
             raise ValueError("metaworld: no episode is running; call reset first")
         executed = 0
         for action in clipped(actions, 4):
@@ -124,7 +126,7 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._steps, executed = self._steps + 1, executed + 1
             if self._is_success or self._steps == HORIZON:
                 break
-        late = self._steps == HORIZON and not self._is_success
+        late = self._steps == HORIZON
         return self._observation(), float(self._is_success), self._is_success, late, self._info(executed)
 
     def expert(self) -> Expert:
