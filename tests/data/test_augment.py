@@ -28,6 +28,22 @@ def test_jitter_is_what_it_says():
     assert pixels == [[100, 120, 140], [126, 146, 166], [86, 116, 146], [120, 120, 120]]
 
 
+def test_it_is_the_textbook_formulation_to_within_rounding():
+    """DrQ's shift: pad with the edge and crop. Jitter one change after another, in double precision."""
+    images, generator = noise(40, 24), seeded(5)
+    offset = torch.randint(-3, 4, (40, 2), generator=generator)
+    factors = (torch.rand(40, 3, generator=generator) * 2 - 1) * 0.4
+    padded = torch.nn.functional.pad(images.permute(0, 3, 1, 2).double(), (3, 3, 3, 3), mode="replicate")
+    crops = [each[:, 3 + y : 27 + y, 3 + x : 27 + x] for each, (y, x) in zip(padded, offset.tolist(), strict=True)]
+    expected = torch.stack(crops).permute(0, 2, 3, 1)
+    brightness, contrast, saturation = factors.double()[:, :, None, None, None].unbind(1)
+    grey = expected.mean(-1, keepdim=True)
+    expected = grey + (1 + saturation) * (expected - grey)
+    expected = 127.5 + (1 + contrast) * (expected - 127.5) + 255 * brightness
+    away = (jitter(shift(images, offset), factors) - expected.clamp(0, 255)).abs()
+    assert away.max() < 0.5 + 1e-3
+
+
 def test_jitter_stays_in_range():
     images = torch.tensor([0, 255, 128], dtype=torch.uint8).expand(2, 1, 1, 3)
     pixels = jitter(images, torch.tensor([[0.5, 0.5, 0.5], [-0.5, 0.5, 0.5]]))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from plait.train.progress import Meter, Screen, speed
 
@@ -23,6 +24,32 @@ def test_waiting_for_data_is_told_from_working() -> None:
     assert 0.6 < rates["data_wait"] < 0.9  # 30 of 40 ms; the pause does not count
     assert 60 < rates["samples_per_s"] < 130
     assert dict(meter.rates())["samples_per_s"] == 0
+
+
+def test_a_gpu_that_still_works_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        """Of an update that takes 0.1 s."""
+
+        def record(self) -> None:
+            self.done = time.perf_counter() + 0.1
+
+        def query(self) -> bool:
+            return time.perf_counter() >= self.done
+
+        def synchronize(self) -> None:
+            time.sleep(max(0.0, self.done - time.perf_counter()))
+
+    def batches(pause: float) -> Iterator[list[int]]:
+        for _ in range(4):
+            time.sleep(pause)
+            yield [0]
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    for pause, waits in ((0.02, 1), (0.15, 4)):  # the first batch is always waited for
+        meter = Meter(torch.device("cuda"))
+        for _ in meter.watch(batches(pause)):
+            pass
+        assert meter.waited == pytest.approx(waits * pause, rel=0.3)
 
 
 def test_samples_are_those_of_all_processes_and_mfu_is_that_of_each_gpu() -> None:

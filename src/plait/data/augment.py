@@ -46,11 +46,11 @@ class Augment:
         whole, device = world.size * len(images), images.device
         if self.shift:
             offset = torch.randint(-self.shift, self.shift + 1, (whole, 2), generator=generator)
-            images = shift(images, world.part(offset).to(device))
+            images = shift(images, world.part(offset).to(device, non_blocking=True))
         if self.brightness or self.contrast or self.saturation:
             spread = torch.tensor([self.brightness, self.contrast, self.saturation])
             factors = (torch.rand(whole, 3, generator=generator) * 2 - 1) * spread
-            images = jitter(images, world.part(factors).to(device))
+            images = jitter(images, world.part(factors).to(device, non_blocking=True))
         return images
 
 
@@ -60,16 +60,20 @@ def shift(images: UInt8[Tensor, "b h w 3"], offset: Int[Tensor, "b 2"]) -> UInt8
     device = images.device
     rows = (torch.arange(h, device=device) + offset[:, :1]).clamp_(0, h - 1)
     columns = (torch.arange(w, device=device) + offset[:, 1:]).clamp_(0, w - 1)
-    base = torch.arange(b, device=device)[:, None] * h
-    pixel = ((base + rows) * w)[:, :, None] + columns[:, None, :]
+    starts = (torch.arange(b, device=device)[:, None] * h + rows) * w
+    pixel = starts.int()[:, :, None] + columns.int()[:, None, :]  # 32 bits: this is larger than the images
     return images.reshape(-1, 3).index_select(0, pixel.view(-1)).view(images.shape)
 
 
 def jitter(images: UInt8[Tensor, "b h w 3"], factors: Float[Tensor, "b 3"]) -> UInt8[Tensor, "b h w 3"]:
-    """Change brightness, contrast and saturation of each image; factors of 0 change nothing."""
+    """Change brightness, contrast and saturation of each image; factors of 0 change nothing.
+
+    All three together are one map per image: a gain for each pixel, and an offset that depends on its grey. That takes
+    few passes over memory, which are what this costs on a GPU.
+    """
     brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
-    gain, pixels = 1 + contrast, images.float()
-    grey = (pixels[..., 0] + pixels[..., 1] + pixels[..., 2]).div_(3)
-    offset = 127.5 * (1 - gain) + 255 * brightness - grey.mul_(gain * saturation) + 0.5  # 0.5: truncation then rounds
-    pixels = pixels.mul_((gain * (1 + saturation))[..., None]).add_(offset[..., None])
+    gain, (red, green, blue) = 1 + contrast, images.unbind(-1)
+    constant = 127.5 * (1 - gain) + 255 * brightness + 0.5  # 0.5: truncation then rounds
+    offset = torch.addcmul(constant, red.short().add_(green).add_(blue), -gain * saturation / 3)
+    pixels = torch.addcmul(offset[..., None], images, (gain * (1 + saturation))[..., None])
     return pixels.clamp_(0, 255).to(torch.uint8)

@@ -57,7 +57,7 @@ class Images:
         """The images of some frames, on the device where they reside; the same with and without the cache."""
         if camera in self.resident:
             images = self.resident[camera]
-            return images[frames.to(images.device)]
+            return images[frames.to(images.device, non_blocking=True)]
         array = self.arrays.get(camera)
         if array is not None:
             return torch.from_numpy(array[frames.numpy()])

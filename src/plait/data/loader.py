@@ -107,7 +107,7 @@ class Loader:
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches ``start`` to ``stop`` (excluded), prepared ahead by a thread (and on a stream of its own, where
         the data resides on a GPU)."""
-        ready: queue.Queue[tuple[Batch, torch.cuda.Event | None] | Exception] = queue.Queue(self.prefetch)
+        ready: queue.Queue[Batch | Exception] = queue.Queue(self.prefetch)
         abandoned = threading.Event()
         thread = threading.Thread(target=self._produce, args=(ready, abandoned, range(start, stop)), daemon=True)
         thread.start()
@@ -116,7 +116,7 @@ class Loader:
                 item = ready.get()
                 if isinstance(item, Exception):
                     raise item
-                yield _received(*item)
+                yield _received(item)
         finally:
             abandoned.set()
             thread.join()
@@ -135,8 +135,9 @@ class Loader:
         for step in steps:
             try:
                 with torch.cuda.stream(beside):
-                    batch = self.batch(step).to(device, non_blocking=True)
-                    item = batch, beside.record_event() if beside else None
+                    item = self.batch(step).to(device, non_blocking=True)
+                if beside:
+                    beside.synchronize()  # the only wait for this stream: what is handed over is there
             except Exception as error:  # raised again where the batch is wanted
                 item = error
             while not abandoned.is_set():
@@ -158,14 +159,14 @@ class Loader:
     def _load(self, indices: np.ndarray, generator: torch.Generator | None) -> Batch:
         frames = torch.from_numpy(indices)
         inputs = self._inputs(frames, generator)
-        rows = frames.to(self._action.device)
+        rows = frames.to(self._action.device, non_blocking=True)
         keyframe, known = (None if column is None else column[rows] for column in (self._keyframe, self._keyframe_mask))
         action, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
         return Batch(inputs, action, mask, keyframe, known)
 
     def _valid(self, indices: np.ndarray) -> dict[str, Tensor | None]:
         """How often the columns of a whole batch's masks are True per process."""
-        rows = torch.from_numpy(indices).to(self._action.device)
+        rows = torch.from_numpy(indices).to(self._action.device, non_blocking=True)
         _, mask = chunks(self._action, rows, self._ends[rows], self.horizon)
         known = None if self._keyframe_mask is None else self._keyframe_mask[rows].sum(0) / self.world.size
         return {"action_valid": mask.sum(0) / self.world.size, "keyframe_valid": known}
@@ -177,7 +178,7 @@ class Loader:
         if self.augment and generator is not None:
             images = {camera: self.augment(pixels, generator, self.world) for camera, pixels in images.items()}
         words = [self.dataset.tasks[task] for task in self.dataset.task_index[frames].tolist()]
-        state = None if self._state is None else self._state[frames.to(self._state.device)]
+        state = None if self._state is None else self._state[frames.to(self._state.device, non_blocking=True)]
         inputs = self.prepare(Observation(images, state, words))
         return inputs if self.moments == 1 else replace(inputs, window=window)
 
@@ -197,14 +198,11 @@ def windows(
     return torch.maximum(wanted, starts[:, None]).flatten(), wanted >= starts[:, None]
 
 
-def _received(batch: Batch, event: torch.cuda.Event | None) -> Batch:
-    """``batch``, which another stream has ready at ``event``, for use on the current stream."""
-    if event is not None:
-        current = torch.cuda.current_stream()
-        current.wait_event(event)
-        for tensor in pytree.tree_leaves(batch):
-            if tensor.is_cuda:
-                tensor.record_stream(current)
+def _received(batch: Batch) -> Batch:
+    """``batch``, which another stream has made, for use on the current one, which its memory now waits for."""
+    for tensor in pytree.tree_leaves(batch):
+        if tensor.is_cuda:
+            tensor.record_stream(torch.cuda.current_stream())
     return batch
 
 

@@ -21,7 +21,7 @@ class PixelNormaliser(nn.Module):
         self.register_buffer("offset", -centre / spread)
 
     def forward(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-        return torch.addcmul(self.offset, images.permute(0, 3, 1, 2).float(), self.scale)
+        return torch.addcmul(self.offset, images.permute(0, 3, 1, 2), self.scale)
 
 
 def grid_tokens(features: Float[Tensor, "b d rows columns"]) -> Tokens:

@@ -157,4 +157,4 @@ def _check_same(out: Path, arguments: dict[str, Any]) -> None:
     if not read_info(out)["total_episodes"]:
         return  # a recording that failed at once binds nobody
     before = read_plait(out)["provenance"].get("arguments", {})
-    refuse_other(out, differences(before, arguments))
+    refuse_other(out, differences({"dwell": 0} | before, arguments))  # recordings of before had no dwell

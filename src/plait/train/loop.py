@@ -78,7 +78,7 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run, world: 
                     tracker.measure(validate(state.ema.model, source, device, autocast, world))
             if _due(state.step, config.log_every, config):
                 tracker.measure(meter.rates())
-                if row := tracker.flush():
+                if row := tracker.read():
                     screen.show(row)
             if stop or _due(state.step, config.checkpoint_every, config):
                 tracker.flush()  # before the checkpoint: a loss that is not finite must not be saved

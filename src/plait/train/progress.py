@@ -15,8 +15,8 @@ from plait.progress import Bar
 class Meter:
     """Counts the samples of a stream and the time spent waiting for them.
 
-    A GPU works behind the program that feeds it, here at most ``BEHIND`` batches; catching up to that is counted as
-    work, so that only time in which the GPU may stand still counts as waiting.
+    A GPU works behind the program that feeds it, here at most ``BEHIND`` batches. Neither catching up to that counts as
+    waiting, nor a batch that comes while the GPU still works on the last one: only time in which it may stand still.
 
     Args:
         device: of the model.
@@ -42,10 +42,14 @@ class Meter:
             batch = next(stream, None)
             if batch is None:
                 return
-            self.waited += time.perf_counter() - before
+            if self._stands_still():
+                self.waited += time.perf_counter() - before
             self.samples += self.processes * len(batch)
             yield batch
             self._catch_up()
+
+    def _stands_still(self) -> bool:
+        return not self._behind or self._behind[-1].query()
 
     def _catch_up(self) -> None:
         if self._behind is None:

@@ -84,8 +84,8 @@ class TrainState:
 
 
 def _plain(value: Tensor) -> Tensor:
-    """A copy that safetensors accepts: contiguous and sharing memory with no other."""
-    return value.detach().cpu().contiguous().clone()
+    """On the CPU and contiguous, as safetensors demands."""
+    return value.detach().cpu().contiguous()
 
 
 def _like(parameter: nn.Parameter, value: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ LOG = "log.jsonl"
 class Tracker:
     """The log of one run.
 
-    Losses stay on their device until ``flush``, so that logging every step does not make a GPU wait.
+    Losses stay on their device until ``read``, so that logging every step does not make a GPU wait. What was read is
+    written with the next ``add``: by then, a GPU has the next update to work on.
 
     Args:
         folder: the run's folder.
@@ -29,6 +30,7 @@ class Tracker:
 
         self._pending: list[tuple[int, dict[str, Tensor]]] = []
         self._measured: dict[int, dict[str, float]] = {}
+        self._rows: list[dict[str, float]] = []
         _cut(folder / LOG, step)
         self._file = (folder / LOG).open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
@@ -37,11 +39,17 @@ class Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._write()
         self._file.close()
         self._board.close()
 
     def add(self, step: int, losses: dict[str, Tensor]) -> None:
-        """Note the losses (scalars) of one step."""
+        """Note the losses (scalars) of one step.
+
+        Raises:
+            FloatingPointError: a loss that was read is not finite; the steps up to it are written.
+        """
+        self._write()
         self._pending.append((step, losses))
 
     def measure(self, measurements: Iterable[tuple[str, float]]) -> None:
@@ -49,30 +57,36 @@ class Tracker:
         step, _ = self._pending[-1]
         self._measured.setdefault(step, {}).update(measurements)
 
-    def flush(self) -> dict[str, float]:
-        """Write what was noted and return the row of the newest step; {} when nothing was noted.
-
-        Raises:
-            FloatingPointError: a loss is not finite; the steps up to it are written.
-        """
+    def read(self) -> dict[str, float]:
+        """Wait for what was noted and return the row of the newest step; {} when nothing was noted."""
         rows = [row | self._measured.get(int(row["step"]), {}) for row in _rows(self._pending)]
         self._pending, self._measured = [], {}
-        for row in rows:
-            self._write(row)
-        self._file.flush()
+        self._rows += rows
         return rows[-1] if rows else {}
 
-    def _write(self, row: dict[str, float]) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        for name, value in row.items():
-            if name != "step":
-                self._board.add_scalar(name, value, int(row["step"]))
-        if not math.isfinite(row["loss"]):
-            self._file.flush()
-            raise FloatingPointError(
-                f"the loss became {row['loss']} at step {row['step']:.0f}; lower the learning rate"
-                " (--train.learning-rate), or look for broken values in the dataset."
-            )
+    def flush(self) -> None:
+        """Write all that was noted now.
+
+        Raises:
+            FloatingPointError: as ``add``.
+        """
+        self.read()
+        self._write()
+
+    def _write(self) -> None:
+        rows, self._rows = self._rows, []
+        for row in rows:
+            self._file.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, int(row["step"]))
+            if not math.isfinite(row["loss"]):
+                self._file.flush()
+                raise FloatingPointError(
+                    f"the loss became {row['loss']} at step {row['step']:.0f}; lower the learning rate"
+                    " (--train.learning-rate), or look for broken values in the dataset."
+                )
+        self._file.flush()
 
 
 class Mute(Tracker):
@@ -91,8 +105,11 @@ class Mute(Tracker):
         for _ in measurements:
             pass
 
-    def flush(self) -> dict[str, float]:
+    def read(self) -> dict[str, float]:
         return {}
+
+    def flush(self) -> None:
+        pass
 
 
 def _rows(pending: list[tuple[int, dict[str, Tensor]]]) -> list[dict[str, float]]:
