@@ -18,7 +18,7 @@ def score(hit: float, distracted: float, gain: tuple[float, float], others: tupl
 
 
 def masking(low: float, high: float) -> dict[str, object]:
-    return {"ratio": (low + high) / 2, "ratio_ci95": [low, high]}
+    return {"ratio": (low + high) / 2, "ratio_ci95": [low, high], "top": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,8 @@ def masking(low: float, high: float) -> dict[str, object]:
         (masking(0.9, 1.3), score(88, 2, (20, 25), (1, 2)), "do not show what it acts on", "bad"),
         (masking(0.5, 0.9), {"n": 0}, "do not show what it acts on", "bad"),
         (masking(3, 5), {"n": 0}, "the picture counts", "plain"),
+        (masking(3, 5) | {"top": 1e-7}, {"n": 0}, "The pictures hardly matter: hidden where", "bad"),
+        (masking(3, 5) | {"top": 1e-7}, score(88, 2, (20, 25), (1, 2)), "changes by 0.000 standard", "bad"),
     ],
 )
 def test_the_verdict_is_that_of_the_numbers(mask, pointing, said, tone) -> None:

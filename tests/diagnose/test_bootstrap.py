@@ -22,3 +22,6 @@ def test_no_scenes_and_nothing_below() -> None:
     with pytest.raises(ValueError, match="no scenes"):
         ratio(torch.zeros(0), torch.zeros(0))
     assert ratio(torch.zeros(3), torch.zeros(3)) == (0.0, 0.0, 0.0)
+    assert ratio(torch.ones(3), torch.zeros(3), most=2) == (2.0, 2.0, 2.0)
+    assert ratio(torch.ones(3), torch.full((3,), 0.1), least=0.5) == pytest.approx((2.0, 2.0, 2.0))
+    assert ratio(-torch.ones(3), -torch.ones(3), least=0.5, most=2)[0] < 0, "two losses are no gain"

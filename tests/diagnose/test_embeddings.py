@@ -12,6 +12,7 @@ from plait.fusion import FilmConfig, Fusion, UnifiedConfig
 from plait.nn.pooling import masked_mean
 from plait.spec import Spec
 from policies import part, random_observation, small_policy
+from reach_env import ID, REACH, Reach
 
 ENV = {"family": "pick", "size": 32}
 
@@ -35,8 +36,10 @@ def test_what_is_embedded_are_the_policys_own_tokens() -> None:
     torch.testing.assert_close(found.after["images.wrist"], policy.fuse(inputs).tokens.data[:, 1])
 
 
-def numbers(before: tuple[float, float], after: tuple[float, float], gap: float | None) -> dict[str, Any]:
-    probe = lambda low, high: {"correct": (low + high) / 2, "correct_ci95": [low, high]}  # noqa: E731
+def numbers(
+    before: tuple[float, float], after: tuple[float, float], gap: float | None, chance: float = 20.0
+) -> dict[str, Any]:
+    probe = lambda low, high: {"correct": (low + high) / 2, "correct_ci95": [low, high], "chance": chance}  # noqa: E731
     fused = {} if gap is None else {"images.front": probe(*after)}
     probes = {
         "before": {"images.front": probe(*before), "instruction": probe(98, 100)},
@@ -47,15 +50,18 @@ def numbers(before: tuple[float, float], after: tuple[float, float], gap: float 
 
 
 def test_words_that_are_mixed_in_without_having_been_learned_are_no_good_news() -> None:
-    for place, tone in ((0.9, "good"), (-0.1, "bad")):
+    for place, tone, first in (
+        (0.9, "good", "Words find their object in the pictures:"),
+        (0.2, "plain", "Words reach the pictures and begin to find their object there:"),
+        (-0.1, "bad", "Words reach the pictures but do not find their object there:"),
+    ):
         found = numbers((20, 30), (85, 95), 2.8)
         for probe in found["probes"]["after"].values():
             probe["place_r2"] = place
         text, judged = judge(found)
         assert judged == tone
         assert f"The tokens of the front camera tell {max(0, round(100 * place))} % of where it is" in text
-        first = "Words find their object in the pictures:" if tone == "good" else "but do not find their object there:"
-        assert first in text.split(". ")[0], "the tone rests on the first sentence"
+        assert text.startswith(first), "the tone rests on the first sentence"
 
 
 def test_the_camera_that_tells_the_place_is_named_where_another_one_tells_the_object() -> None:
@@ -80,6 +86,8 @@ def test_the_gap_is_told_of_each_camera_and_not_in_the_verdict() -> None:
     [
         (numbers((20, 30), (85, 95), 2.8), "Words reach the pictures", "plain"),
         (numbers((20, 30), (28, 40), 0.4), "Words do not reach the pictures", "bad"),
+        (numbers((97, 100), (98, 100), 1.0), "cannot be seen here: before the fusion, pictures alone tell", "plain"),
+        (numbers((99, 100), (99, 100), 1.0, chance=100.0), "the same object is named in all scenes", "plain"),
         (numbers((20, 30), (0, 0), None), "its fused tokens tell which object is named in 100 %", "plain"),
     ],
 )
@@ -113,6 +121,18 @@ def test_tokens_of_no_modality(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "SCENES", 8)
     answer = ask(Subject(small_policy(fusion=UnifiedConfig(actions=8)), "tabletop", ENV))
     assert answer.numbers["after"] == {} and "No map is drawn" in "".join(answer.parts)
+
+
+def test_scenes_without_words_have_a_name_in_the_map(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    reset = Reach.reset
+    mute = lambda self, *, seed=None, options=None: reset(self, seed=seed, options={"instruction": "absent"})  # noqa: E731
+    monkeypatch.setattr(Reach, "reset", mute)
+    monkeypatch.setattr(embeddings, "SCENES", 40)
+    answer = ask(Subject(small_policy(spec=REACH, image_size=16), ID, {}))
+    assert answer.verdict == "Nothing can be told: the same instruction is named in all scenes."
+    assert not [warning for warning in recwarn.list if "legend" in str(warning.message)]
 
 
 def test_a_policy_without_a_camera_has_nothing_to_align() -> None:

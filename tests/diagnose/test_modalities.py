@@ -98,12 +98,17 @@ SOME, NONE = Response(0.5, 0.4, 0.6), Response(0.02, 0.01, 0.03)
         (45, altered(state={"removed": 15, "swapped": 10}, instruction={"swapped": 5, "removed": 9}), (SOME, SOME),
          "It needs the state and the words: with another episode's, success goes from 90 to 20 and 10 %.", "good"),
         (45, altered(state={"removed": 43, "swapped": 10}, instruction={"swapped": 5, "removed": 9}), (SOME, SOME),
-         "It needs the words: with another episode's, success goes from 90 to 10 %. It follows the state, but can do "
-         "without: with another episode's, success goes from 90 to 20 %, and to 86 % without.", "good"),
+         "It needs the words: with another episode's, success goes from 90 to 10 %. It follows the state (with another "
+         "episode's, success goes from 90 to 20 %), but can do without: 86 % remain.", "good"),
+        (12, altered(state={"removed": 8, "swapped": 1}, instruction={"removed": 12, "swapped": 12}), (SOME, SOME),
+         "It follows the state (with another episode's, success goes from 24 to 2 %); whether it can do without is not "
+         "clear: 16 % remain.", "good"),
+        (12, altered(state={"removed": 8, "swapped": 8}, instruction={"removed": 12, "swapped": 12}), (SOME, SOME),
+         "These are too few episodes to tell what success rests on; its actions follow the state (0.50)", "plain"),
         (10, altered(state={"removed": 40, "swapped": 12}, instruction={"removed": 9, "swapped": 9}), (SOME, SOME),
          "The state misleads it: with it removed, success goes from 20 to 80 %.", "bad"),
         (1, altered(state={"removed": 0, "swapped": 1}, instruction={"removed": 0, "swapped": 0}), (SOME, NONE),
-         "It does not use the words: with another moment's, its actions change by 0.02 of the change by", "bad"),
+         "It does not use the words: that of another moment moves its actions by 0.02", "bad"),
         (1, altered(state={"removed": 0, "swapped": 1}, instruction={"removed": 0, "swapped": 0}), (SOME, SOME),
          "It succeeds too rarely to tell what success rests on; its actions follow the state (0.50) and", "plain"),
         (45, altered(), (SOME, SOME), "It can do without any one of them; its actions follow the state", "plain"),
@@ -112,3 +117,19 @@ SOME, NONE = Response(0.5, 0.4, 0.6), Response(0.02, 0.01, 0.03)
 def test_the_verdict_names_what_misleads_what_is_ignored_and_what_is_needed(normal, found, followed, verdict, tone):
     text, told = judge(summary(normal), found, dict(zip(NAMES, followed, strict=True)))
     assert text.startswith(verdict) and told == tone
+
+
+def test_nothing_is_told_of_words_that_never_change():
+    """Of a robot with one task: that its words decide nothing is no fault of the policy."""
+    text, tone = judge(summary(45), altered(state={"swapped": 10, "removed": 12}), {"state": SOME})
+    assert text.startswith("It needs the state: ") and tone == "good"
+    assert text.endswith(" Nothing can be told of the words, the same in all scenes.")
+    text, tone = judge(summary(45), altered(), {})
+    assert (text, tone) == ("Nothing can be told of the state and the words, the same in all scenes.", "plain")
+
+
+def test_only_what_differs_between_moments_is_exchanged(monkeypatch, state_only):
+    seen = modalities.moments(replace(state_only, episodes=4))
+    told = replace(seen, instruction=["go to the red side"] * len(seen))
+    monkeypatch.setattr(modalities, "moments", lambda subject: told)
+    assert list(modalities.follows(state_only)) == ["images.front", "state"]

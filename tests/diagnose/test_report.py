@@ -64,6 +64,14 @@ def test_the_page_is_self_contained_and_begins_with_the_worst_news(shuffled, ask
     assert numbers["missing"] == []
 
 
+def test_a_dataset_is_no_place_for_a_report(shuffled, asked, tmp_path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{}")
+    with pytest.raises(ValueError, match="this is a dataset, and no place for a report; say --out another folder"):
+        call(shuffled, tmp_path)
+    assert asked[0] == [] and len(list(tmp_path.iterdir())) == 1
+
+
 def test_an_interruption_leaves_what_is_answered_and_the_same_call_goes_on(shuffled, asked, tmp_path):
     names, stop = asked
     stop.add("three")

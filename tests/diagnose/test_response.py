@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from plait.diagnose.response import responses
+from plait.diagnose.response import MOST, responses
 from plait.types import Observation
 from policies import small_policy
 from reach_env import REACH
@@ -46,7 +46,24 @@ def test_the_policys_own_noise_is_taken_off():
 
 def test_a_policy_that_never_changes_ignores_everything():
     policy = small_policy(spec=REACH, image_size=16)
-    policy.predict = lambda inputs: torch.zeros(len(inputs.state), policy.horizon, 1)
+    policy.predict = lambda inputs: 1e-7 * inputs.state[:, None, :1].expand(-1, policy.horizon, 1)  # but for rounding
     state = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     response = responses(policy, moments(state), {"a": moments(state + 1)}, moments(state + 2))["a"]
-    assert (response.share, response.low, response.high) == (0.0, 0.0, 0.0)
+    assert 0 <= response.low <= response.share <= response.high < 1e-5
+
+
+def test_where_nothing_else_moves_the_actions_the_share_is_finite():
+    """Of words alone, as of a policy without cameras: another scene changes nothing, and words decide all."""
+    state = np.random.default_rng(0).normal(size=(2, 40, 2)).astype(np.float32)
+    alone = responses(predicting(1.0), moments(state[0]), {"a": moments(state[1])}, moments(state[0]))["a"]
+    assert (alone.share, alone.low, alone.high) == (MOST, MOST, MOST)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_policy_of_noise_alone_surely_follows_nothing(seed):
+    """What is left of its noise is sometimes negative, above and below."""
+    state = np.random.default_rng(seed).normal(size=(3, 40, 2)).astype(np.float32)
+    policy = predicting(0.0)
+    policy.predict = lambda inputs: torch.randn(len(inputs.state) + seed, policy.horizon, 1)[seed:]
+    found = responses(policy, moments(state[0]), {"a": moments(state[1])}, moments(state[2]))["a"]
+    assert found.share == found.low == 0

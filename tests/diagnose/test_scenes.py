@@ -1,9 +1,10 @@
 import numpy as np
 import torch
 
-from plait.diagnose.scenes import views
+from plait.diagnose.scenes import differing, views
 from plait.diagnose.subject import Subject
 from policies import small_policy
+from reach_env import Reach
 
 ENV = {"family": "pick", "size": 32}
 
@@ -22,6 +23,13 @@ def test_the_named_object_has_the_named_colour() -> None:
     assert not (seen.truth.named["front"] & seen.truth.others["front"]).any()
 
 
+def test_what_differs_between_scenes() -> None:
+    seen = views(Subject(small_policy(), "tabletop", ENV), 4).observation
+    assert differing(seen) == {"images.front", "images.wrist", "instruction", "state"}
+    seen.images["front"][:], seen.state[:], seen.instruction[:] = 0, 0, ["go"] * 4
+    assert differing(seen) == {"images.wrist"}
+
+
 def test_scenes_depend_on_the_seed_alone() -> None:
     policy = small_policy()
     few, many = (views(Subject(policy, "tabletop", ENV, seed=1), n) for n in (2, 4))
@@ -35,3 +43,8 @@ def test_an_environment_without_masks_has_no_truth() -> None:
     seen = views(Subject(small_policy(), "reach_env:Reach-v0", {}), 2)
     assert seen.truth is None
     assert len(seen.observation) == 2
+
+
+def test_masks_without_a_word_on_what_is_named_are_no_truth(monkeypatch) -> None:
+    monkeypatch.setattr(Reach, "masks", lambda self: {"top": {"point": np.ones((16, 16), bool)}}, raising=False)
+    assert views(Subject(small_policy(), "reach_env:Reach-v0", {}), 2).truth is None

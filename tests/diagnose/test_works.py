@@ -3,8 +3,11 @@ from dataclasses import replace
 import pytest
 
 from plait.diagnose import works
+from plait.diagnose.subject import Subject
 from plait.diagnose.works import failures, tone, verdict
 from plait.evaluate.statistics import share
+from policies import small_policy
+from reach_env import ID, REACH, Reach
 
 
 def test_success_unseen_combinations_and_films_stand_in_the_answer(black_wrist, tmp_path):
@@ -20,6 +23,15 @@ def test_success_unseen_combinations_and_films_stand_in_the_answer(black_wrist, 
 def test_what_is_for_contrast_has_its_own_number_of_episodes(black_wrist):
     numbers = works.ask(replace(black_wrist, episodes=4, contrast=2, _done={})).numbers
     assert (numbers["aggregated"]["n_episodes"], numbers["unseen_combinations"]["n_episodes"]) == (4, 2)
+
+
+def test_an_environment_that_ignores_its_seed_is_told(monkeypatch):
+    policy, reset = small_policy(spec=REACH, image_size=16), Reach.reset
+    subject = Subject(policy, ID, {}, episodes=2, workers=1)
+    told = "this is one scene again and again"
+    assert told not in works.ask(subject).verdict
+    monkeypatch.setattr(Reach, "reset", lambda self, *, seed=None, options=None: reset(self, seed=0, options=options))
+    assert told in works.ask(subject).verdict
 
 
 def row(phase: str, lifted: str = "", success: bool = False) -> dict:
@@ -51,6 +63,16 @@ def test_without_facts_nothing_is_said_of_phases():
 @pytest.mark.parametrize(("successes", "expected"), [(95, "good"), (70, "plain"), (10, "bad")])
 def test_the_tone_is_that_of_the_figures(successes, expected):
     assert tone(share([True] * successes + [False] * (100 - successes))) == expected
+
+
+def test_two_of_two_are_no_good_news_yet():
+    assert tone(share([True] * 2)) == "plain" and tone(share([True] * 5)) == "good"
+
+
+def test_nothing_is_called_unseen_where_training_may_have_had_every_combination(black_wrist):
+    env_args = black_wrist.env_args | {"combinations": "all"}
+    answer = works.ask(replace(black_wrist, env_args=env_args, episodes=2, _done={}))
+    assert "unseen_combinations" not in answer.numbers
 
 
 def test_of_many_tasks_the_worst_ten_are_listed_and_the_others_unfold():

@@ -17,6 +17,7 @@ from plait.evaluate.worker import Scenes
 
 QUESTION = "Where does it look?"
 SCENES = 100  # at most
+LEAST = 0.01  # standard deviations of the training actions; what moves them by less hardly matters
 FILMS = 2  # of the first scenes, whatever comes of them
 METHODS = {
     ATTENTION: "The maps come from the attention weights that the policy used, averaged over layers and heads: bright "
@@ -49,8 +50,13 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
     """The verdict and its tone: good where the maps matter and, for every camera, are on the named object above all."""
     mask, cameras = numbers["masking"], numbers.get("pointing", {})
     low, high = mask["ratio_ci95"]
-    matters = low > 1
-    if matters:
+    seen, matters = mask["top"] >= LEAST, low > 1
+    if not seen:
+        text = (
+            f"The pictures hardly matter: hidden where its maps are high, the action changes by {mask['top']:.3f} "
+            "standard deviations of the training actions."
+        )
+    elif matters:
         text = (
             f"Where its maps are high, the picture counts: hidden there, the action changes {mask['ratio']:.1f} times "
             f"as much as hidden anywhere (95 % interval: {low:.1f} to {high:.1f})."
@@ -62,7 +68,7 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
         )
     shown = {camera: score for camera, score in cameras.items() if score["n"]}
     if not shown:
-        return text, "plain" if matters else "bad"
+        return text, "plain" if seen and matters else "bad"
     places = "; in ".join(
         f"{score['hit']:.0f} % of the scenes, on another one in {score['distracted']:.0f} % ({camera}; chance: "
         f"{score['chance']:.0f} and {score['chance_distracted']:.0f} %)"
@@ -73,7 +79,7 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
     text += f" Their maximum lies on the named object in {places}."
     if not denser:
         text += " They are not clearly denser on the named object than on the others."
-    return text, "bad" if not matters else "good" if denser and highest else "plain"
+    return text, "bad" if not (seen and matters) else "good" if denser and highest else "plain"
 
 
 def _pointing(numbers: Numbers) -> list[str]:

@@ -76,6 +76,9 @@ def judge(whole: Cost, found: dict[str, Cost], available: float | None, device: 
     left = f"of the {available:.0f} ms until it has to decide anew"
     if whole.p99_ms <= available:
         return f"{size} and {time}, {left}. {most}", "good"
+    if whole.p50_ms <= available:
+        doubt = "It is fast enough for its robot most of the time, but not always (so it looks on a busy machine too)"
+        return f"{doubt}: it {time}, {left}. {size}. {most}", "plain"
     return f"It is too slow for its robot: it {time}, {left}. {size}. {most}", "bad"
 
 

@@ -19,7 +19,7 @@ from plait.diagnose.style import webp
 from plait.diagnose.subject import Answer, Subject, Tone
 from plait.nn.pooling import masked_mean
 from plait.policy import Policy
-from plait.spec import INSTRUCTION, group_modality, is_camera
+from plait.spec import INSTRUCTION, camera_name, group_modality, is_camera
 from plait.types import Inputs, Tokens
 
 QUESTION = "Are the modalities aligned?"
@@ -31,6 +31,8 @@ PROJECTIONS: dict[Projection, tuple[str, str]] = {  # the module that each needs
 }
 BEFORE, AFTER = "before", "after"  # the modalities meet
 WHOLE = "all fused tokens"
+FOUND = 0.5  # of the variance of its place: from here on the object is found, and not only begun to be
+TELLING = 90.0  # percent: where pictures alone tell so much, they are no measure of what words have brought
 SHOWN = (
     "cka",
     "effective_rank",
@@ -65,7 +67,7 @@ def ask(subject: Subject) -> Answer:
     seen = views(subject, SCENES)
     found = embed(subject.policy, subject.policy.prepare(seen.observation))
     told = seen.observation.instruction
-    labels = [str(facts.get("target", words)) for facts, words in zip(seen.facts, told, strict=True)]
+    labels = [str(facts.get("target", words)) or "(no words)" for facts, words in zip(seen.facts, told, strict=True)]
     numbers: Numbers = {
         "scenes": SCENES,
         "label": "object" if "target" in seen.facts[0] else "instruction",
@@ -154,12 +156,18 @@ def _places(truth: Truth) -> tuple[Float[Tensor, "n 2"], Tensor]:
 def judge(numbers: Numbers) -> tuple[str, Tone]:
     """Good where what pictures tell of the thing named grows in the fusion, and they tell where it is: any fusion, even
     an untrained one, mixes words into the tokens of pictures, but only one that has learned finds their object there.
+    Nothing is said where the scenes leave no room for that.
     """
     probes, label = numbers["probes"], numbers["label"]
     after = _cameras(probes[AFTER]) or probes[AFTER]
     blind = max(_cameras(probes[BEFORE]).values(), key=lambda probe: probe["correct"])
     name, told = max(after.items(), key=lambda item: item[1]["correct"])
     reached = told["correct_ci95"][0] > blind["correct_ci95"][1]
+    if blind["chance"] == 100:
+        return f"Nothing can be told: the same {label} is named in all scenes.", "plain"
+    if not reached and blind["correct"] > TELLING:
+        alone = f"pictures alone tell which {label} is named in {blind['correct']:.0f} % of the scenes"
+        return f"Whether words reach the pictures cannot be seen here: before the fusion, {alone}.", "plain"
     which = (
         f"{_tokens(name)} tell which {label} is named in {told['correct']:.0f} % of the scenes; before it, pictures "
         f"tell it in {blind['correct']:.0f} %."
@@ -173,11 +181,17 @@ def judge(numbers: Numbers) -> tuple[str, Tone]:
         f"{_tokens(finder)} tell {100 * max(0.0, place):.0f} % of where it is; 0 % is what an untrained policy tells."
     )
     where = where[0].upper() + where[1:]
-    if reached:
-        reach = (
-            "Words find their object in the pictures" if place > 0 else f"{reach} but do not find their object there"
-        )
-    return f"{reach}: after the fusion, {which} {where}", "good" if reached and place > 0 else "bad"
+    if reached and place >= FOUND:
+        reach = "Words find their object in the pictures"
+    elif reached:
+        reach += " and begin to find their object there" if place > 0 else " but do not find their object there"
+    tone = "bad" if not reached or place <= 0 else "good" if place >= FOUND else "plain"
+    return f"{reach}: after the fusion, {which} {where}", tone
+
+
+def _titled(name: str, when: str) -> str:
+    """``the front camera, before the fusion``."""
+    return name if name == WHOLE else f"{spoken(name)}, {when} the fusion"
 
 
 def _tokens(name: str) -> str:
@@ -192,9 +206,8 @@ def _shown_probes(numbers: Numbers) -> list[str]:
         note = f"chance is {probe['chance']:.0f} %; n\u00a0=\u00a0{probe['n']}"
         note += f"; of its place, {100 * max(0.0, probe['place_r2']):.0f} %" if "place_r2" in probe else ""
         tone = "good" if when == AFTER and name != WHOLE else "plain"
-        title = name if name == WHOLE else f"{name}, {when}"
         low, high = probe["correct_ci95"]
-        bars.append(page.Interval(title, probe["correct"], low, high, note, tone))
+        bars.append(page.Interval(_titled(name, when), probe["correct"], low, high, note, tone))
     text = (
         f"Can a linear model tell from an embedding which {label} is named, in scenes that it was not fitted on? "
         "Where a scene has several that could be, pictures alone cannot."
@@ -222,7 +235,7 @@ def _shown_metrics(numbers: Numbers) -> list[str]:
         "of all",
     )
     rows = [
-        (f"{name}, {when}", *(f"{pair[key]:.2f}" if key in pair else "–" for key in SHOWN))
+        (f"{camera_name(name)}, {when}", *(f"{pair[key]:.2f}" if key in pair else "–" for key in SHOWN))
         for when in (BEFORE, AFTER)
         for name, pair in numbers[when].items()
     ]
@@ -245,7 +258,7 @@ def _gap(numbers: Numbers) -> list[str]:
 def _maps(found: Embedded, labels: list[str]) -> list[str]:
     if not found.after:
         return [page.prose("No map is drawn: no token that this policy's fusion returns is of a single modality.")]
-    some = {name: x[:DRAWN] for name, x in found.after.items() if is_camera(name) or name == INSTRUCTION}
+    some = {spoken(name): x[:DRAWN] for name, x in found.after.items() if is_camera(name) or name == INSTRUCTION}
     missing = {name: extra for name, (module, extra) in PROJECTIONS.items() if not find_spec(module)}
     drawn = {name: embedding_map(some, labels[:DRAWN], name) for name in PROJECTIONS if name not in missing}
     caption = "Fused tokens of {} scenes by {}: each modality's, and the same coloured by what is named."

@@ -8,7 +8,7 @@ import numpy as np
 
 from plait import envs
 from plait.diagnose import page
-from plait.diagnose.response import IGNORED, Response, responses
+from plait.diagnose.response import IGNORED, MOST, Response, responses
 from plait.diagnose.scenes import views
 from plait.diagnose.shown import bar, count, films
 from plait.diagnose.subject import Answer, Subject, Tone
@@ -97,10 +97,9 @@ def judge(numbers: dict[str, Any], heard: dict[str, Response]) -> Judged:
     name = "exchanged" if "exchanged" in numbers else "swapped"
     if name not in heard:
         return "There is nothing to listen to: all scenes have the same words.", "plain"
-    change = heard.get(name, Response(0.0, 0.0, 1.0))
     if "pc_kept" in numbers[name]:
-        return _by_object(numbers[name], change)
-    return _by_success(numbers["normal"], numbers[name], change)
+        return _by_object(numbers[name], heard[name])
+    return _by_success(numbers["normal"], numbers[name], heard[name])
 
 
 def _by_object(total: dict[str, Any], change: Response) -> Judged:
@@ -112,30 +111,30 @@ def _by_object(total: dict[str, Any], change: Response) -> Judged:
         same = f"{round(total['pc_kept'] / 100 * total['n_kept'])} of {total['n_kept']}"
         return f"It ignores the words: {other} still acts on the same one in {same} scenes.", "bad"
     if change.high < IGNORED:
-        stay = f"with another object named, its first actions stay as they are ({_than(change)})"
-        return f"It ignores the words: {stay}.", "bad"
+        return f"It ignores the words: {_moved(change)}.", "bad"
     if total["pc_named_ci95"][0] > total["pc_first_named_ci95"][1]:
         return f"It listens in part: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
     if change.low > IGNORED and total["pc_named_ci95"][1] < MOSTLY:
-        follows = f"Its first actions follow the words ({_than(change)})"
-        return f"{follows}, but {other} acts on that one in only {named} scenes.", "bad"
+        follows = f"Its first actions follow the words, but {other} acts on that one in only {named} scenes"
+        return f"{follows}: {_moved(change)}.", "bad"
     unclear = "Whether it listens is not clear"
     return f"{unclear}: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
 
 
 def _by_success(normal: dict[str, Any], other: dict[str, Any], change: Response) -> Judged:
-    rates = f"{normal['pc_success']:.0f} to {other['pc_success']:.0f} %"
+    before, after = normal["pc_success"], other["pc_success"]
+    rates = f"with the words of another scene, success goes from {before:.0f} to {after:.0f} %"
     if change.high < IGNORED:
-        stay = f"with those of another scene its first actions stay as they are ({_than(change)})"
-        return f"It ignores the words: {stay}, and success goes from {rates}.", "bad"
+        return f"It ignores the words: {rates}, and {_moved(change)}.", "bad"
     if difference(normal, other)[0] > 0:
-        return f"It listens: with the words of another scene, success goes from {rates}.", "good"
-    follows = f"Its first actions follow the words ({_than(change)})"
-    return f"{follows}, but success hardly does: with those of another scene it goes from {rates}.", "plain"
+        return f"It listens: {rates}.", "good"
+    if change.low > IGNORED:
+        return f"Its first actions follow the words, but success does not surely: {rates}; {_moved(change)}.", "plain"
+    return f"Whether it listens is not clear: {rates}; {_moved(change)}.", "plain"
 
 
-def _than(change: Response) -> str:
-    return f"{change} of the change by chance"
+def _moved(change: Response) -> str:
+    return f"other words move its first actions {change} as another scene does"
 
 
 def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
@@ -154,8 +153,9 @@ def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
 
 def _changes(heard: dict[str, Response]) -> list[str]:
     text = (
-        "How far the first predicted actions move when only the words change. The measure is how far they move in "
-        "another scene under the same words: 0 means that the words are ignored; where they decide, it is about 1."
+        "How far the first predicted actions move when only the words change, compared with how far they move in "
+        "another scene under the same words: 0 means that the words are ignored; where they decide, it is about 1 "
+        f"(at most {MOST:.0f} is told)."
     )
     rows = [
         (TRIALS[name][0], f"{response.share:.2f}", f"{response.low:.2f}–{response.high:.2f}")

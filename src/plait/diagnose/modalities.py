@@ -9,6 +9,7 @@ import numpy as np
 from plait.diagnose import page
 from plait.diagnose.moments import moments
 from plait.diagnose.response import IGNORED, Response, responses
+from plait.diagnose.scenes import differing
 from plait.diagnose.shapley import shapley
 from plait.diagnose.shown import listed, spoken
 from plait.diagnose.subject import Answer, Subject, Tone
@@ -21,6 +22,7 @@ QUESTION = "Which modality does it use?"
 WAYS: dict[str, type[Alteration]] = {"removed": Removed, "blanked": Blanked, "frozen": Frozen, "swapped": Swapped}
 ENOUGH = 20.0  # percent of success that there must be to see what it rests on
 MATTERS = 10.0  # percent: a smaller change of success is no reason to warn
+KEPT = 0.5  # share of success: it can do without a modality if more than this surely remains
 COLUMN = "imbalance/prediction/"  # of a training's log, with the modality's name behind it
 Summaries = dict[str, dict[str, dict[str, Any]]]  # modality -> way -> summary
 
@@ -56,15 +58,23 @@ def _trials(modalities: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def follows(subject: Subject) -> dict[str, Response]:
-    """How much the actions change where a modality is that of another moment, compared with all of them being so."""
+    """How much the actions change where a modality is that of another moment, compared with all of them being so.
+
+    Those that are the same in all moments, of which that tells nothing, are left out.
+    """
     before, modalities = moments(subject), subject.policy.spec.modalities
-    every = np.ones(len(before), bool)
-    after = {name: Swapped(name).build()(before, every) for name in modalities}
+    every, told = np.ones(len(before), bool), differing(before)
+    after = {name: Swapped(name).build()(before, every) for name in modalities if name in told}
     return responses(subject.policy, before, after, altering([Swapped(name) for name in modalities])(before, every))
 
 
 def judge(normal: dict[str, Any], altered: Summaries, followed: dict[str, Response]) -> tuple[str, Tone]:
-    """The verdict: first what misleads it, then what it does not use, then what its success rests on."""
+    """The verdict: first what misleads it, then what it does not use, then what its success rests on.
+
+    Of what is not in ``followed`` nothing can be told.
+    """
+    alike = [name for name in altered if name not in followed]
+    altered = {name: ways for name, ways in altered.items() if name in followed}
     misled = {name: best for name in altered if (best := _better_without(normal, altered[name]))}
     unused = [name for name in altered if name not in misled and _is_unused(normal, altered[name], followed[name])]
     used = [
@@ -73,19 +83,25 @@ def judge(normal: dict[str, Any], altered: Summaries, followed: dict[str, Respon
         if name not in misled and name not in unused and difference(normal, ways["swapped"])[0] > 0
     ]
     needed = [name for name in used if difference(normal, altered[name]["removed"])[0] > 0]
-    spared = [name for name in used if name not in needed]
+    spared = [name for name in used if name not in needed and _is_spared(normal, altered[name])]
+    unclear = [name for name in used if name not in needed and name not in spared]
     said = [_misled(normal, altered, name, way) for name, way in misled.items()]
     if unused:
         said.append(_unused(normal, altered, followed, unused))
     if needed:
         said.append(f"It needs {listed(list(map(spoken, needed)))}: {_fall(normal, altered, needed)}.")
     if spared:
-        what, fall = listed(list(map(spoken, spared))), _fall(normal, altered, spared)
         said.append(
-            f"It follows {what}, but can do without: {fall}, and to {_rates(altered, spared, 'removed')} % without."
+            f"{_follows(normal, altered, spared)}, but can do without: {_rates(altered, spared, 'removed')} % remain."
         )
-    if not said:
-        said.append(_nothing_stands_out(normal, followed))
+    if unclear:
+        rates = _rates(altered, unclear, "removed")
+        said.append(f"{_follows(normal, altered, unclear)}; whether it can do without is not clear: {rates} % remain.")
+    if altered and not said:
+        said.append(_nothing_stands_out(normal, altered, followed))
+    if alike:
+        what = listed([spoken(name) for name in alike])
+        said.append(f"Nothing can be told of {what}, the same in all scenes.")
     return " ".join(said), "bad" if misled or unused else "good" if used else "plain"
 
 
@@ -96,6 +112,15 @@ def _fall(normal: dict[str, Any], altered: Summaries, names: list[str]) -> str:
 
 def _rates(altered: Summaries, names: list[str], way: str) -> str:
     return listed([f"{altered[name][way]['pc_success']:.0f}" for name in names])
+
+
+def _follows(normal: dict[str, Any], altered: Summaries, names: list[str]) -> str:
+    return f"It follows {listed(list(map(spoken, names)))} ({_fall(normal, altered, names)})"
+
+
+def _is_spared(normal: dict[str, Any], ways: dict[str, dict[str, Any]]) -> bool:
+    """Most of its success surely remains without it."""
+    return difference(normal, ways["removed"])[1] < (1 - KEPT) * normal["pc_success"]
 
 
 def _is_unused(normal: dict[str, Any], ways: dict[str, dict[str, Any]], followed: Response) -> bool:
@@ -125,15 +150,18 @@ def _unused(normal: dict[str, Any], altered: Summaries, followed: dict[str, Resp
     if normal["pc_success"] >= ENOUGH:
         return f"It does not use {what}: {_fall(normal, altered, names)}."
     changes = listed([f"{followed[name].share:.2f}" for name in names])
-    return f"It does not use {what}: with another moment's, its actions change by {changes} of the change by chance."
+    return f"It does not use {what}: that of another moment moves its actions by {changes} of what all together do."
 
 
-def _nothing_stands_out(normal: dict[str, Any], followed: dict[str, Response]) -> str:
+def _nothing_stands_out(normal: dict[str, Any], altered: Summaries, followed: dict[str, Response]) -> str:
     ordered = sorted(followed, key=lambda name: -followed[name].share)
     shares = listed([f"{spoken(name)} ({followed[name].share:.2f})" for name in ordered])
+    rest = f"its actions follow {shares}, where 1 is what all together do"
     if normal["pc_success"] < ENOUGH:
-        return f"It succeeds too rarely to tell what success rests on; its actions follow {shares}."
-    return f"It can do without any one of them; its actions follow {shares}."
+        return f"It succeeds too rarely to tell what success rests on; {rest}."
+    if all(_is_spared(normal, ways) for ways in altered.values()):
+        return f"It can do without any one of them; {rest}."
+    return f"These are too few episodes to tell what success rests on; {rest}."
 
 
 def _table(normal: dict[str, Any], altered: Summaries) -> str:
@@ -150,6 +178,8 @@ def _shares(followed: dict[str, Response]) -> list[str]:
         "How far the actions move when one modality is that of another moment, compared with all of them being so: 0 "
         "means that it is ignored. Several that agree can each have a small share."
     )
+    if not followed:
+        return []
     rows = [
         (spoken(name), f"{response.share:.2f}", f"{response.low:.2f}–{response.high:.2f}")
         for name, response in followed.items()

@@ -18,6 +18,7 @@ from typing import Any
 import plait
 from plait import envs
 from plait.config import unknown
+from plait.data.layout import INFO
 from plait.diagnose import attention, costs, data, embeddings, listens, modalities, page, works
 from plait.diagnose.subject import Answer, Subject
 from plait.evaluate.pool import employed
@@ -47,13 +48,15 @@ def diagnose(
     settings begin a new report.
 
     Raises:
-        ValueError: no such question, or one that cannot be answered (see ``refuse_unanswerable``), or another process
-            writes into ``out``.
+        ValueError: no such question, or one that cannot be answered (see ``refuse_unanswerable``), ``out``
+            is a dataset, or another process writes into it.
         KeyboardInterrupt: interrupted; the report has what is answered and names what is missing.
     """
     for name in questions:
         if name not in QUESTIONS:
             raise unknown("question", name, QUESTIONS)
+    if (Path(out) / INFO).exists():
+        raise ValueError(f"{out}: this is a dataset, and no place for a report; say --out another folder")
     with locked(Path(out)):
         yield from report(subject, Path(out), questions)
 

@@ -1,8 +1,8 @@
 """How much a policy's actions follow one thing that it perceives: 0 where it ignores it, about 1 where it decides all.
 
 What the policy would do is predicted twice, with that thing as it is and exchanged. How far the actions move is
-compared with how far they move where (nearly) everything is exchanged: the change by chance. What a policy's own noise
-moves, if it draws any, is taken off both.
+compared with how far they move where (nearly) everything is exchanged. What a policy's own noise moves, if it draws
+any, is taken off both.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,20 @@ from plait.policy import Policy
 from plait.types import Observation
 
 IGNORED = 0.15  # up to here, actions are said not to follow; what a policy uses moves them by at least twice as much
+LEAST = 0.05  # standard deviations: where everything exchanged moves the actions by less, nothing is measured by it
+MOST = 2.0  # is told where one thing alone moves them further
 
 
 @dataclass(frozen=True)
 class Response:
-    """A share of the change by chance, with its 95 % interval; all are root mean squares."""
+    """How far one thing moves the actions, where all together move them by 1, with its 95 % interval."""
 
     share: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.share:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.share:.2f} times as far (95 % interval: {self.low:.2f} to {self.high:.2f})"
 
 
 def responses(
@@ -41,7 +43,8 @@ def responses(
 ) -> dict[str, Response]:
     """Of each entry of ``after``, how much of the change from ``before`` to ``chance`` it makes, row by row.
 
-    The change is that of the predicted chunk, in standard deviations of the training actions, all entries alike.
+    The change is the root mean square over the predicted chunk, in standard deviations of the training actions, all
+    entries alike. Without one that counts in any scene, as with actions that are always the same, the share is near 0.
     ``counted``: the rows that count for an entry; all of them when omitted.
     """
     own = _chunks(policy, before, 0)
@@ -56,7 +59,8 @@ def responses(
 
 
 def _response(change: Float[Tensor, " n"], everything: Float[Tensor, " n"]) -> Response:
-    share, low, high = (max(0.0, squared) ** 0.5 for squared in ratio(change, everything))
+    squares = ratio(change, everything, LEAST**2, MOST**2)
+    share, low, high = (max(0.0, squared) ** 0.5 for squared in squares)
     return Response(share, low, high)
 
 

@@ -13,6 +13,8 @@ from plait.data.keys import IMAGE_PREFIX, STATE
 from plait.diagnose.subject import Subject
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.worker import Scenes
+from plait.spec import INSTRUCTION, camera_modality
+from plait.spec import STATE as STATE_MODALITY
 from plait.types import Observation
 
 Mask = Bool[Tensor, "n _ _"]  # cameras may differ in size
@@ -36,7 +38,7 @@ class Views:
     Attributes:
         observation: n rows.
         facts: what the environment says of each, ``info`` of its ``reset``.
-        truth: None where the environment has no ``masks``.
+        truth: None where the environment has no ``masks``, or does not say what is named (``info["target"]``).
     """
 
     observation: Observation
@@ -61,7 +63,17 @@ def views(subject: Subject, scenes: int, instructions: str = "normal") -> Views:
     }
     state = np.stack([row[STATE] for row in seen]) if STATE in seen[0] else None
     observation = Observation(images, state, [str(info.get("task", "")) for info in facts])
-    return Views(observation, facts, _truth(masks, [info["target"] for info in facts]) if masks else None)
+    told = masks and all(info.get("target") in next(iter(m.values())) for m, info in zip(masks, facts, strict=True))
+    return Views(observation, facts, _truth(masks, [info["target"] for info in facts]) if told else None)
+
+
+def differing(observation: Observation) -> set[str]:
+    """The modalities in which not all rows are the same."""
+    values = {camera_modality(camera): pictures for camera, pictures in observation.images.items()}
+    values |= {INSTRUCTION: np.array(observation.instruction, dtype=object)}
+    values |= {} if observation.state is None else {STATE_MODALITY: observation.state}
+    rows = {name: np.asarray(value) for name, value in values.items()}
+    return {name for name, value in rows.items() if (value != value[:1]).any()}
 
 
 def _truth(masks: list[dict[str, dict[str, np.ndarray]]], targets: list[str]) -> Truth:

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from plait.diagnose import page
+from plait.diagnose.scenes import differing, views
 from plait.diagnose.shown import bar, count, films
 from plait.diagnose.subject import Answer, Subject, Tone
 from plait.envs.metaworld.tasks import TIERS
@@ -28,7 +29,7 @@ def ask(subject: Subject) -> Answer:
     total, ends = result["aggregated"], failures(result["per_episode"])
     numbers = {"aggregated": total, "failures": ends, "protocol": result["protocol"]}
     numbers |= {name: result[name] for name in ("per_task", *GROUPS)}
-    if result["protocol"]["env_args"].get("combinations", "unseen") != "unseen":
+    if result["protocol"]["env_args"].get("combinations") == "seen":  # of others, training may have had all
         env_args = {"combinations": "unseen"}
         unseen = subject.evaluate("unseen", "unseen combinations", env_args, contrast=True)
         numbers["unseen_combinations"] = unseen["aggregated"]
@@ -36,7 +37,10 @@ def ask(subject: Subject) -> Answer:
     parts += [*films(subject, "normal", result), *_ends(ends)]
     if len(result["per_task"]) > 1:
         parts.append(_tasks(result["per_task"]))
-    return Answer(QUESTION, verdict(total, ends), tone(total), numbers, tuple(parts))
+    text = verdict(total, ends)
+    if not differing(views(subject, 2).observation):
+        text += " The environment begins every episode alike, whatever its seed: this is one scene again and again."
+    return Answer(QUESTION, text, tone(total), numbers, tuple(parts))
 
 
 def failures(rows: list[Row]) -> dict[str, int]:
@@ -64,7 +68,8 @@ def verdict(total: Summary, ends: dict[str, int]) -> str:
 
 
 def tone(total: Summary) -> Tone:
-    return "good" if total["pc_success"] >= GOOD else "bad" if total["pc_success"] < POOR else "plain"
+    good = total["pc_success"] >= GOOD and total["pc_success_ci95"][0] > POOR  # not by two of two
+    return "good" if good else "bad" if total["pc_success"] < POOR else "plain"
 
 
 def _bars(numbers: dict[str, Any]) -> list[page.Interval]:

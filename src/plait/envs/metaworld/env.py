@@ -166,7 +166,9 @@ class MetaWorld(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 def _window(size: Size, crop: tuple[float, ...]) -> tuple[Size, tuple[slice, slice]]:
     """The size of whole pictures of which ``crop`` has ``size`` pixels, and where these are."""
     if len(crop) != 4 or not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
-        raise ValueError(f"crop: {crop}; give left, top, right and bottom in shares of the picture, such as {TABLE}")
+        rule = "0 <= left < right <= 1 and 0 <= top < bottom <= 1"
+        what = "give left, top, right and bottom in shares of the picture"
+        raise ValueError(f"crop: {crop}; {what}, {rule}, such as {TABLE}")
     left, top, right, bottom = crop
     whole = round(size[0] / (bottom - top)), round(size[1] / (right - left))
     first = min(round(top * whole[0]), whole[0] - size[0]), min(round(left * whole[1]), whole[1] - size[1])
