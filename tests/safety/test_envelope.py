@@ -67,7 +67,8 @@ BROKEN = {
 
 @pytest.mark.parametrize("modality", BROKEN)
 def test_what_failed_is_taken_away_at_once_and_used_again_only_after_a_while(modality):
-    robot, policy = Envelope(SPEC, calibration=ranges()), small_policy()
+    config = SafetyConfig(limits=LimitsConfig(degraded_speed=0.75))
+    robot, policy = Envelope(SPEC, config, ranges()), small_policy()
     sound(robot, 3)
     judged = robot.judge(moment(3, **BROKEN[modality]), 0.3)
     assert judged.mode is Mode.DEGRADED

@@ -61,7 +61,7 @@ class LimitsConfig:
     max_acceleration: float | None = None
     step: Numbers | None = None
     action_margin: float = 0.1
-    degraded_speed: float = 0.75
+    degraded_speed: float = 0.9
     action_kind: str | None = None
     gripper: float = 0.0
 
