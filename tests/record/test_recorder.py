@@ -21,7 +21,7 @@ from plait.record.recorder import record
 from plait.record.worker import demonstrate, scene_seed
 
 ENV = "expert_env:Count-v0"
-EPISODES = 16
+EPISODES = 48  # long enough to be met at work
 
 
 @pytest.fixture(autouse=True)
