@@ -261,6 +261,12 @@ def test_the_right_api_key(policy: Policy) -> None:
         assert get(server, "/metrics", {"Authorization": "Api-Key a key"})[0] == 200
 
 
+def test_two_api_keys_are_none(policy: Policy) -> None:
+    with serving(policy, api_key="a key") as server, socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+        raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + 2 * b"Authorization: Api-Key a key\r\n" + b"\r\n")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
 def test_sessions_beyond_the_limit_are_refused_until_one_ends(policy: Policy) -> None:
     with serving(policy, sessions=1) as server:
         with client(server) as robot:

@@ -222,7 +222,7 @@ class Server:
             if (waited := self._batcher.waited) > HUNG_S:
                 return connection.respond(503, f"the policy has not answered for {waited:.1f} s\n")
             return connection.respond(200, "OK\n")
-        if not self._authorised(request.headers.get("Authorization", "")):
+        if not self._authorised(", ".join(request.headers.get_all("Authorization"))):
             return connection.respond(401, "the API key is missing or wrong\n")
         if request.path == METRICS:
             return connection.respond(200, self.metrics.text())
