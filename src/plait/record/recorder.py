@@ -98,9 +98,7 @@ def record(
         raise ValueError(f"longest: {longest}; it must be at least 1, or be left out")
     if tries < 1 or (tries > 1 and not pushes):
         raise ValueError(f"tries: {tries}; at least 1, and more only with pushes, by which they differ")
-    if dwell < 0:
-        raise ValueError(f"dwell: {dwell}; it must be at least 0")
-    for name, value in (("seed", seed), ("pushes", pushes)):
+    for name, value in (("seed", seed), ("pushes", pushes), ("dwell", dwell)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
     out, began = Path(out), time.perf_counter()

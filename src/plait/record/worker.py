@@ -95,18 +95,17 @@ def demonstrate(
     observation, info = env.reset(seed=seed, options={"number": number})
     expert, pushed = env.expert(), Pushes(env.embodiment, pushes, seed, attempt)
     instruction, steps, actions = info["task"], [], []
-    succeeded, over, left = False, False, None  # steps that it goes on, once it has ended
-    while not over and len(actions) != longest:
+    ended, succeeded, left = False, False, dwell
+    while left >= 0 and len(actions) != longest:
         action = expert.action()
         steps.append(observation)
         actions.append(action)
         observation, _, terminated, truncated, info = env.step(pushed(action))
-        if left is None:
-            succeeded = info["is_success"]
-            left = (dwell if succeeded else 0) if terminated else None
-        else:
-            left -= 1
-        over = truncated or left == 0
+        if not ended:
+            ended, succeeded = terminated, info["is_success"]
+        if truncated or (ended and not succeeded):
+            break
+        left -= ended
     if not succeeded:
         return None
     spec = env.embodiment
