@@ -20,7 +20,7 @@ from plait import envs
 from plait.envs.metaworld.tasks import GROUPS, TIERS
 from plait.envs.opengl import backend
 from plait.evaluate.statistics import share
-from plait.record.worker import demonstrate
+from plait.record.demonstration import demonstrate
 
 SIZE = 128  # pixels of the picture that is timed
 NOTHING = np.zeros((0, 4), np.float32)  # actions: only a picture is drawn

@@ -35,6 +35,7 @@ from plait.nn.replay import Replay
 from plait.policy import Policy
 from plait.processes import processors
 from plait.recipes import RECIPES, Recipe
+from plait.record.demonstration import DemonstrationConfig
 from plait.record.recorder import record
 from plait.spec import camera_modality
 from plait.train.policy import train
@@ -42,7 +43,7 @@ from plait.train.tracker import read_log, usual_speed
 from plait.types import Observation
 
 CAMERA = "corner2"
-SHOWN: dict[str, Any] = {"pushes": 1.0, "longest": 200, "tries": 5, "images": "png", "cache": True}  # see plait record
+SHOWN = DemonstrationConfig(pushes=1.0, slips=1 / 60, longest=250, tries=5)
 PUBLISHED = (  # the authors' own numbers: model, parameters, easy, medium, hard, very hard, mean of tiers, source
     ("FabriVLA", "0.89 B", 95.0, 88.2, 86.7, 90.0, 90.0, "arXiv 2607.08575"),
     ("LA4VLA-1B", "1 B", 88.9, 94.5, 66.7, 100.0, 87.5, "arXiv 2606.27295"),
@@ -173,7 +174,9 @@ def _once(options: Options, phase: Phase, seed: int) -> None:
 
 def _record(options: Options, _: int) -> dict[str, Any]:
     episodes, workers = options.demonstrations * options.count, options.workers or processors()
-    made = record("metaworld", options.out / "data", episodes, options.env_args, workers, **SHOWN)
+    made = record(
+        "metaworld", options.out / "data", episodes, options.env_args, workers, how=SHOWN, images="png", cache=True
+    )
     print(made)
     return {"episodes": made.episodes, "frames": made.frames, "failed": made.failed, "workers": workers}
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import tyro
+from metaworld_mt50 import SHOWN
 from variants import Options, Study, Trial, Variant, run
 
 from plait.encoders.vision import PatchConfig
@@ -17,6 +18,7 @@ from plait.envs.metaworld.tasks import TIERS
 from plait.heads import RegressionConfig
 from plait.heads.keyframe import KeyframeConfig
 from plait.recipes import RECIPES, Recipe
+from plait.record.demonstration import DemonstrationConfig
 from plait.spec import INSTRUCTION
 
 BASE = RECIPES["metaworld-mt50"]()
@@ -25,12 +27,10 @@ FUSION: Any = BASE.policy.fusion
 HEAD: Any = BASE.policy.head
 
 
-def variant(
-    train: dict[str, Any] | None = None, pushes: float = 1.0, longest: int | None = None, **policy: Any
-) -> Variant:
+def variant(train: dict[str, Any] | None = None, shown: DemonstrationConfig = SHOWN, **policy: Any) -> Variant:
     """The recipe with some fields changed."""
     recipe = Recipe(replace(BASE.policy, **policy), replace(BASE.train, **(train or {})))
-    return Variant(recipe, 2500, {"size": RECORDED}, "metaworld", pushes, longest)
+    return Variant(recipe, 2500, {"size": RECORDED}, "metaworld", shown)
 
 
 def of_tier(tier: str, row: dict[str, Any]) -> bool:
@@ -40,8 +40,9 @@ def of_tier(tier: str, row: dict[str, Any]) -> bool:
 VARIANTS = {
     "as the recipe": variant(),
     "regression head": variant(head=RegressionConfig(hidden=1024, layers=2)),
-    "demonstrations without pushes": variant(pushes=0.0),
-    "demonstrations of at most 200 steps": variant(longest=200),
+    "demonstrations without slips": variant(shown=replace(SHOWN, slips=0.0)),
+    "demonstrations without pushes": variant(shown=replace(SHOWN, pushes=0.0)),
+    "one try a scene": variant(shown=replace(SHOWN, tries=1)),
     "noise saved with the policy": variant(head=replace(HEAD, drawn=False, temperature=1.0)),
     "no shift of the pictures": variant(train={"augment": replace(BASE.train.augment, shift=0)}),
     "twice the shift": variant(train={"augment": replace(BASE.train.augment, shift=8)}),

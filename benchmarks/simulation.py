@@ -26,9 +26,9 @@ from plait import envs
 from plait.envs.opengl import backend
 from plait.envs.tabletop.tasks import FAMILIES
 from plait.evaluate.statistics import share
+from plait.record.demonstration import demonstrate
 from plait.record.recorder import record
 from plait.record.team import Team
-from plait.record.worker import demonstrate
 
 SIZE, CAMERAS = 64, ("front", "wrist")
 VOCABULARIES: tuple[str, ...] = ("small", "large")

@@ -29,6 +29,7 @@ from plait.nn.device import pick_device
 from plait.policy import Policy
 from plait.processes import processors
 from plait.recipes import Recipe
+from plait.record.demonstration import CLEAN, DemonstrationConfig
 from plait.record.recorder import record
 from plait.train.policy import train
 
@@ -47,8 +48,7 @@ class Variant:
     demonstrations: int
     scenes: dict[str, Any] = field(default_factory=dict)
     env: str = "tabletop"
-    pushes: float = 0.0
-    longest: int | None = None
+    shown: DemonstrationConfig = CLEAN
     init: Path | None = None
 
 
@@ -173,15 +173,15 @@ def _record(variants: Mapping[str, Variant], options: Options) -> dict[str, Path
     by_scenes: dict[str, list[str]] = {}
     for name, variant in variants.items():
         by_scenes.setdefault(
-            json.dumps([variant.env, variant.scenes, variant.pushes, variant.longest], sort_keys=True), []
+            json.dumps([variant.env, variant.scenes, to_dict(variant.shown)], sort_keys=True), []
         ).append(name)
     found: dict[str, Path] = {}
     for scenes, names in by_scenes.items():
         first = variants[names[0]]
         folder = options.out / f"dataset-{hashlib.sha256(scenes.encode()).hexdigest()[:8]}"
         most = max(variants[name].demonstrations for name in names)
-        how: dict[str, Any] = {"pushes": first.pushes, "longest": first.longest, "images": "png", "cache": True}
-        record(first.env, folder, most, first.scenes, options.recorders or processors(), **how)
+        workers = options.recorders or processors()
+        record(first.env, folder, most, first.scenes, workers, how=first.shown, images="png", cache=True)
         data = Dataset.open(folder)
         for size in {variants[name].recipe.policy.image_size for name in names}:
             Images(data, list(data.spec.cameras), (size, size))

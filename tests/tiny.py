@@ -20,7 +20,14 @@ from plait.train.run import Run
 from plait.train.state import TrainState
 
 CONFIG = TrainConfig(
-    steps=12, batch_size=8, warmup_steps=3, log_every=3, validate_every=6, checkpoint_every=4, precision="float32"
+    steps=12,
+    batch_size=8,
+    warmup_steps=3,
+    log_every=3,
+    validate_every=6,
+    checkpoint_every=4,
+    precision="float32",
+    device="cpu",
 )
 
 

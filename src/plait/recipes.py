@@ -89,7 +89,7 @@ def metaworld_mt50() -> Recipe:
             vision=PatchConfig(width=64),
             language=LstmConfig(width=128),
             fusion=FilmConfig(conditions=(INSTRUCTION, STATE), stages=(64, 128, 256), depth=2, cells=10, width=512),
-            head=FlowConfig(width=256, layers=4, steps=3, drawn=True, temperature=0.7),
+            head=FlowConfig(width=256, layers=2, steps=2, drawn=True, temperature=0.7),
             keyframe=None,
         ),
         TrainConfig(
@@ -100,6 +100,7 @@ def metaworld_mt50() -> Recipe:
             weight_decay=0.05,
             ema_decay=0.999,
             augment=Augment(shift=4),
+            compile=True,
             cuda_graph=True,
         ),
     )

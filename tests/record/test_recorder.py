@@ -17,8 +17,9 @@ from plait.data import layout
 from plait.data.lerobot import Dataset
 from plait.diagnose.doctor.examine import examine
 from plait.files import locked
+from plait.record.demonstration import DemonstrationConfig, demonstrate
 from plait.record.recorder import record
-from plait.record.worker import demonstrate, scene_seed
+from plait.record.worker import scene_seed
 
 ENV = "expert_env:Count-v0"
 EPISODES = 48  # long enough to be met at work
@@ -43,7 +44,8 @@ def test_every_scene_has_one_demonstration_and_its_seed_and_failures_are_kept(tm
     assert dataset.state is not None and dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in expected]
     assert (result.episodes, result.frames, result.failed) == (4, 20, sum(failed)) and result.failed > 0
     assert dataset.provenance()["arguments"] == {
-        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "longest": None, "tries": 1, "dwell": 0, "images": "auto"
+        "env": ENV, "env_args": {}, "seed": 3, "pushes": 0.0, "slips": 0.0, "longest": None, "tries": 1, "dwell": 0,
+        "images": "auto",
     }  # fmt: skip
     assert dataset.provenance()["versions"]["mujoco"] and len(list((tmp_path / "d/data").rglob("*.parquet"))) == 1
 
@@ -73,9 +75,11 @@ def test_the_same_call_extends_and_others_are_refused(tmp_path: Path):
     record(ENV, tmp_path / "at once", 5, workers=1)
     assert "5 episodes (4 were asked for), 25 frames" in str(record(ENV, tmp_path / "d", 4, workers=1))
     assert contents(tmp_path / "d") == contents(tmp_path / "at once")
-    expected = r"made with other settings: seed \(0 then, 1 now\), .*env_args\.fault \(None then, 'broken' now\); say"
+    expected = (
+        r"made with other settings: pushes .*seed \(0 then, 1 now\), env_args\.fault \(None then, 'broken' now\); say"
+    )
     with pytest.raises(ValueError, match=expected):
-        record(ENV, tmp_path / "d", 5, {"fault": "broken"}, seed=1, pushes=0.5)
+        record(ENV, tmp_path / "d", 5, {"fault": "broken"}, seed=1, how=DemonstrationConfig(pushes=0.5))
 
 
 def test_a_second_recording_into_the_same_folder_is_refused(tmp_path: Path):
@@ -98,9 +102,9 @@ def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("pushes", [-0.1, float("nan"), float("inf")])
-def test_pushes_that_are_no_strength_are_refused(tmp_path: Path, pushes: float):
-    with pytest.raises(ValueError, match=f"pushes: {pushes}; it must be a number that is at least 0"):
-        record(ENV, tmp_path / "d", 2, pushes=pushes)
+def test_pushes_that_are_no_strength_are_refused(pushes: float):
+    with pytest.raises(ValueError, match=f"demonstration.pushes: {pushes} is (too small|not finite); at least 0"):
+        DemonstrationConfig(pushes=pushes)
 
 
 def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
@@ -178,11 +182,12 @@ def test_killed_and_interrupted_recordings_continue_to_the_same_dataset(tmp_path
 
 def test_of_several_tries_in_a_scene_the_first_is_recorded_in_which_the_expert_does_not_dither(tmp_path: Path) -> None:
     pytest.importorskip("metaworld")
+    how = DemonstrationConfig(pushes=1.0, longest=300, tries=3)
     scenes = {"task": "disassemble", "size": 32}  # its expert takes 60 to 300 steps, as chance will have it
-    record("metaworld", tmp_path / "d", 2, scenes, workers=1, seed=7, pushes=1.0, longest=300, tries=3)
+    record("metaworld", tmp_path / "d", 2, scenes, workers=1, seed=7, how=how)
     dataset, env = Dataset.open(tmp_path / "d"), envs.make("metaworld", task="disassemble", cameras=()).unwrapped
     steps = [
-        [len(episode.action) if (episode := demonstrate(env, told["seed"], scene, 1.0, 300, attempt)) else None
+        [len(episode.action) if (episode := demonstrate(env, told["seed"], scene, how, attempt)) else None
          for attempt in range(3)]
         for scene, told in enumerate(dataset.extras())
     ]  # fmt: skip
@@ -200,8 +205,8 @@ def test_a_demonstration_that_dwells_goes_on_after_success(tmp_path: Path, scene
     name, env_args = scenes
     if name == "metaworld":
         pytest.importorskip("metaworld")
-    record(name, tmp_path / "d", 2, env_args, workers=1, pushes=0.5, dwell=30)
-    record(name, tmp_path / "short", 2, env_args, workers=1, pushes=0.5)
+    record(name, tmp_path / "d", 2, env_args, workers=1, how=DemonstrationConfig(pushes=0.5, dwell=30))
+    record(name, tmp_path / "short", 2, env_args, workers=1, how=DemonstrationConfig(pushes=0.5))
     long, short = Dataset.open(tmp_path / "d"), Dataset.open(tmp_path / "short")
     for one, other in zip(long.episodes, short.episodes, strict=True):
         assert one.length == other.length + 30
@@ -210,7 +215,6 @@ def test_a_demonstration_that_dwells_goes_on_after_success(tmp_path: Path, scene
     assert not [finding for finding in examine(long).findings if finding.severity == "error"]
 
 
-def test_tries_that_would_all_be_the_same_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tries: 3; at least 1, and more only with pushes, by which they differ"):
-        record("tabletop", tmp_path / "d", 1, tries=3)
-    assert not (tmp_path / "d").exists()
+def test_tries_that_would_all_be_the_same_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"demonstration\.tries: 3; they differ by pushes or slips"):
+        DemonstrationConfig(tries=3)

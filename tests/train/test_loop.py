@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import tiny
-from plait.train.state import TrainState
+from plait.train.state import TrainState, compiled
 from plait.train.tracker import read_log
 
 LOSSES = ("loss", "error", "size", "grad_norm", "validation/loss")
@@ -118,6 +119,15 @@ def test_bfloat16_learns_almost_the_same(whole, tmp_path: Path) -> None:
     mine, theirs = read_log(tmp_path)[-1]["loss"], whole[1][-1]["loss"]
     assert mine != theirs
     assert mine == pytest.approx(theirs, rel=0.05)
+
+
+def test_a_loss_that_cannot_be_compiled_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nlong story")
+
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=broken))
+    with pytest.raises(ValueError, match=r"^train\.compile: Failed to find C compiler\.; .* say --train\.no-compile$"):
+        compiled(lambda batch: {"loss": batch.sum()})(torch.ones(3))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,7 +1,7 @@
 """``plait record``: demonstrations of a scripted expert."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -28,11 +28,13 @@ class Record(Verb):
     """Of the scenes; evaluation uses others, whatever the seed."""
     pushes: float = 0.0
     """How strongly the arm is pushed off its way now and then, in action units; the expert brings it back."""
+    slips: float = 0.0
+    """Chance in each step that the gripper opens for a moment while the expert closes it; the expert grasps again."""
     longest: int | None = None
-    """Steps of a demonstration; the scene is tried again where it takes more."""
+    """Steps until success; the scene is tried again where it takes more."""
     tries: int = 1
-    """Of the expert in each scene, with other pushes each time: the first success is recorded, unless a later one takes
-    less than half of its steps."""
+    """Of the expert in each scene, with other mishaps each time: the first success is recorded, unless a later one
+    takes less than half of its steps."""
     dwell: int = 0
     """Steps that each demonstration goes on after success, so that it shows where to stop."""
     images: Literal["auto", "png", "video"] = "auto"
@@ -42,12 +44,12 @@ class Record(Verb):
 
     def run(self) -> None:
         from plait.processes import processors
+        from plait.record.demonstration import DemonstrationConfig
         from plait.record.recorder import record
 
         workers = processors() if self.workers is None else self.workers
         env_args = pairs(self.env_args, "--env-args")
         out = folder(self.out, "--out")
-        names = "seed", "pushes", "longest", "tries", "dwell", "images", "cache"
-        how: dict[str, Any] = {name: getattr(self, name) for name in names}
-        made = record(self.env, out, self.episodes, env_args, workers, **how)
+        how = DemonstrationConfig.of(vars(self))
+        made = record(self.env, out, self.episodes, env_args, workers, self.seed, how, self.images, self.cache)
         print(made)

@@ -1,25 +1,25 @@
 """Record demonstrations: worker processes run a scripted expert, one process appends its episodes in order.
 
-The dataset depends on the environment, its arguments, the seed and the pushes alone: not on the number of workers, nor
-on how often the recording was interrupted. There is one demonstration per scene. Scene ``i`` has a seed that is a pure
-function of (seed, i); where the expert fails, the scene is laid out again with another one, of (seed, i, layout).
+The dataset depends on the environment, its arguments, the seed and how scenes are shown: not on the number of workers,
+nor on how often the recording was interrupted. There is one demonstration per scene. Scene ``i`` has a seed that is a
+pure function of (seed, i); where the expert fails, the scene is laid out again with another one, of (seed, i, layout).
 """
 
 import json
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plait.config import differences, refuse_other
+from plait.config import differences, refuse_other, refuse_small, to_dict
 from plait.data import layout
 from plait.data.episode import EncodedEpisode
 from plait.data.info import read_info, read_plait
 from plait.data.writer import DatasetWriter
 from plait.files import locked
 from plait.progress import Bar
+from plait.record.demonstration import CLEAN, DemonstrationConfig
 from plait.record.team import Team
 from plait.versions import simulation_versions
 
@@ -55,10 +55,7 @@ def record(
     env_args: dict[str, Any] | None = None,
     workers: int = 2,
     seed: int = 0,
-    pushes: float = 0.0,
-    longest: int | None = None,
-    tries: int = 1,
-    dwell: int = 0,
+    how: DemonstrationConfig = CLEAN,
     images: str = "auto",
     cache: bool = False,
 ) -> Recording:
@@ -73,15 +70,7 @@ def record(
         env_args: for the environment.
         workers: processes that simulate; the dataset does not depend on it.
         seed: of the scenes.
-        pushes: how strongly the arm is pushed off its way now and then, in action units; the recorded action is what
-            the expert does about it.
-        longest: steps of a demonstration; one that takes more counts as failed. An expert that is stuck for a while
-            shows how to stay stuck.
-        tries: of the expert in each scene, with other pushes each time; the first success is recorded, unless a later
-            one takes less than half of its steps. An expert that happens to dither is not shown dithering, and no
-            layout is rarer because the expert often fails in it.
-        dwell: steps that each demonstration goes on after success. An episode that ends as soon as it succeeds does not
-            show where to stop, and a policy that comes by a little too far off has never seen the way back.
+        how: the expert shows each scene; clean and once when left out.
         images: ``"png"`` or ``"video"``; ``"auto"`` takes PNG up to 96 pixels.
         cache: keep the pixels beside the dataset as well, where training at this size finds them and decodes nothing;
             needs PNG.
@@ -92,26 +81,9 @@ def record(
         OSError: the disk is full. Every finished episode is safe.
         KeyboardInterrupt: interrupted. Every finished episode is safe.
     """
-    if episodes < 1 or workers < 1:
-        raise ValueError(f"episodes {episodes}, workers {workers}: each must be at least 1")
-    if longest is not None and longest < 1:
-        raise ValueError(f"longest: {longest}; it must be at least 1, or be left out")
-    if tries < 1 or (tries > 1 and not pushes):
-        raise ValueError(f"tries: {tries}; at least 1, and more only with pushes, by which they differ")
-    for name, value in (("seed", seed), ("pushes", pushes), ("dwell", dwell)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name}: {value}; it must be a number that is at least 0")
+    refuse_small(episodes=(episodes, 1), workers=(workers, 1), seed=(seed, 0))
     out, began = Path(out), time.perf_counter()
-    arguments = {
-        "env": env,
-        "env_args": env_args or {},
-        "seed": seed,
-        "pushes": pushes,
-        "longest": longest,
-        "tries": tries,
-        "dwell": dwell,
-        "images": images,
-    }
+    arguments = {"env": env, "env_args": env_args or {}, "seed": seed, **to_dict(how), "images": images}
     arguments = json.loads(json.dumps(arguments))  # as the dataset will remember them
     _check_same(out, arguments)
     with Team(workers, arguments | {"cache": cache}) as team, locked(out):
@@ -155,4 +127,4 @@ def _check_same(out: Path, arguments: dict[str, Any]) -> None:
     if not read_info(out)["total_episodes"]:
         return  # a recording that failed at once binds nobody
     before = read_plait(out)["provenance"].get("arguments", {})
-    refuse_other(out, differences({"dwell": 0} | before, arguments))  # recordings of before had no dwell
+    refuse_other(out, differences(to_dict(CLEAN) | before, arguments))  # older ones had fewer

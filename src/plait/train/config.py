@@ -35,7 +35,7 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
     compile: bool = False
-    """Compile the loss with torch.compile: slower start, faster steps on a GPU."""
+    """On a GPU: compile the loss with torch.compile, for a slower start and faster steps."""
     cuda_graph: bool = False
     """On a GPU: record one update as a CUDA graph and replay it, which saves launching each kernel."""
     shard: bool = False

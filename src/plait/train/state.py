@@ -17,6 +17,7 @@ from plait.train.modulation import divide
 from plait.train.optim import build_optimizer
 from plait.train.sharding import divided, shard, whole
 
+Loss = Callable[[Any], dict[str, Tensor]]  # of a batch
 TENSORS, NUMBERS, AVERAGE = "training.safetensors", "training.json", "model.safetensors"
 
 
@@ -28,7 +29,7 @@ class TrainState:
     """
 
     model: nn.Module
-    loss: Callable[[Any], dict[str, Tensor]]  # model.loss, compiled on request
+    loss: Loss  # model.loss, compiled on request
     ema: Ema
     optimizer: AdamW
     step: int = 0
@@ -44,7 +45,8 @@ class TrainState:
         optimizer = build_optimizer(model, config)
         if config.modulation.strength:
             divide(optimizer, model, config.modulation.noise)
-        return cls(model.train(), torch.compile(loss) if config.compile else loss, ema, optimizer)
+        on_gpu = next(model.parameters()).is_cuda
+        return cls(model.train(), compiled(loss) if config.compile and on_gpu else loss, ema, optimizer)
 
     def save(self, folder: Path) -> None:
         """Write raw weights, moments and step into ``folder``; the average is the model that is saved beside them."""
@@ -81,6 +83,26 @@ class TrainState:
     def _optimised(self) -> list[tuple[str, nn.Parameter]]:
         """Each optimised parameter under the name of its moments."""
         return [(f"optimizer.{name}", p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+
+def compiled(loss: Loss) -> Loss:
+    """``loss``, compiled when it is first called.
+
+    Raises:
+        ValueError: then, where it cannot be compiled.
+    """
+    from torch._dynamo.exc import BackendCompilerFailed  # takes a second to load
+
+    fast: Loss = torch.compile(loss)
+
+    def call(batch: Any) -> dict[str, Tensor]:
+        try:
+            return fast(batch)
+        except BackendCompilerFailed as error:
+            why = str(error.inner_exception).strip().partition("\n")[0]
+            raise ValueError(f"train.compile: {why}; install what is missing, or say --train.no-compile") from error
+
+    return call
 
 
 def _plain(value: Tensor) -> Tensor:

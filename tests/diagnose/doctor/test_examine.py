@@ -10,6 +10,7 @@ from faults import rewrite
 from plait.data.lerobot import Dataset
 from plait.diagnose.doctor.examine import CHECKS, Diagnosis, examine
 from plait.diagnose.doctor.finding import Finding
+from plait.record.demonstration import DemonstrationConfig
 from plait.record.recorder import record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -21,7 +22,14 @@ def severities(found: Diagnosis) -> set[str]:
 
 @pytest.mark.parametrize("family", ["place", "push"])
 def test_healthy_recordings_are_healthy(family: str, tmp_path: Path) -> None:
-    record("tabletop", tmp_path / "d", 6, {"family": family, "size": 32}, workers=1, pushes=0.5, tries=2)
+    record(
+        "tabletop",
+        tmp_path / "d",
+        6,
+        {"family": family, "size": 32},
+        workers=1,
+        how=DemonstrationConfig(pushes=0.5, slips=0.05, tries=2),
+    )
     found = examine(tmp_path / "d")
     assert found.verdict == "nothing looks wrong"
     assert {finding.check for finding in found.findings} == set(CHECKS)

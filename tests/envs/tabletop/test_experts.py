@@ -2,7 +2,7 @@ import pytest
 
 from plait.envs.tabletop.env import FLASH, Tabletop
 from plait.envs.tabletop.tasks import FAMILIES
-from plait.record.pushes import Pushes
+from plait.record.mishaps import Pushes
 
 
 def _lengths(env: Tabletop, seeds: range, pushes: float = 0.0, instruction: str = "normal") -> list[int]:

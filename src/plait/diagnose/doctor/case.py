@@ -15,6 +15,7 @@ from plait.data.lerobot import Dataset
 from plait.data.tables import EpisodeRow
 from plait.evaluate.protocol import embodiment
 from plait.policy import Policy
+from plait.record.demonstration import DemonstrationConfig
 from plait.spec import Spec
 
 FILMS = 12  # episodes of which pictures are read
@@ -69,15 +70,10 @@ class Case:
     def env_spec(self) -> Spec | None:
         return None if self.env is None else embodiment(self.env, self.spec)
 
-    @property
-    def pushes(self) -> float:
-        """How strongly the arm was pushed while plait recorded."""
-        return self._arguments.get("pushes", 0.0)
-
-    @property
-    def dwells(self) -> bool:
-        """Whether plait went on recording after success."""
-        return self._arguments.get("dwell", 0) > 0
+    @cached_property
+    def shown(self) -> DemonstrationConfig:
+        """How scenes were shown while plait recorded; undisturbed where it did not."""
+        return DemonstrationConfig.of(self._arguments)
 
     @cached_property
     def action(self) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 
 from plait.diagnose.doctor.case import Case, Scene, observed_state
 from plait.diagnose.doctor.finding import frames
-from plait.record.pushes import Pushes
 
 EXPLAINED = 0.35  # share of the difference that a fault, undone, may leave
 LAGS = (1, 2, 3)  # steps
@@ -62,11 +61,11 @@ def perform(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The first observation, and observation and info after each action, until the environment ends the episode."""
     yield scene.reset(env)[0], {}
-    pushed = Pushes(case.spec, case.pushes, scene.seed, scene.attempt)
+    disturbed = case.shown.mishaps(case.spec, scene.seed, scene.attempt)
     for action in actions:
-        observation, _, terminated, truncated, info = env.step(pushed(action.astype(np.float32)))
+        observation, _, terminated, truncated, info = env.step(disturbed(action.astype(np.float32)))
         yield observation, info
-        if truncated or (terminated and not case.dwells):
+        if truncated or (terminated and not case.shown.dwell):
             return
 
 
