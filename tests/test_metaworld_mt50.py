@@ -32,14 +32,14 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(
     assert phases.keys() == {
         "record",
         "train-seed0",
-        "evaluate-seed0-scenes4",
-        "controls-seed0-scenes4",
+        "evaluate-seed0-scenes7",
+        "controls-seed0-scenes7",
         "latency-seed0",
     }
     assert phases["record"]["episodes"] == 3 and phases["train-seed0"]["samples"] == 16
-    evaluated = phases["evaluate-seed0-scenes4"]["cells"]["as trained"]
+    evaluated = phases["evaluate-seed0-scenes7"]["cells"]["as trained"]
     assert sorted(row["task_name"] for row in evaluated["per_episode"]) == ["drawer-open-v3", "push-v3", "reach-v3"]
-    black = phases["controls-seed0-scenes4"]["cells"]["black pictures"]["protocol"]
+    black = phases["controls-seed0-scenes7"]["cells"]["black pictures"]["protocol"]
     assert json.dumps("corner2") in json.dumps(black)
 
     assert "record:" not in call("--phases", "record", "report")  # only the report is made anew
