@@ -64,9 +64,9 @@ LIMITS = (
     "Pictures are drawn without {missing}. The demonstrations are recorded anew with the "
     "same scripted experts, 50 for each task as published, but with an arm that is pushed off its way and a gripper "
     "that slips now and then (`--pushes 1 --slips 0.0167`), and a scene in which the expert is stuck for a while is "
-    "recorded again (`--tries 5 --longest 250`); the published models were trained on other recordings. Of the camera's picture the policy sees the part in "
-    "which the tasks take place (0.7 of its width and height, the same for all tasks). Push and push-back share one "
-    "sentence, so that only the picture tells them apart."
+    "recorded again (`--tries 5 --longest 250`); the published models were trained on other recordings. Of the "
+    "camera's picture the policy sees the part in which the tasks take place (0.7 of its width and height, the same "
+    "for all tasks). Push and push-back share one sentence, so that only the picture tells them apart."
 )
 Phase = Literal["record", "train", "evaluate", "controls", "latency", "report"]
 ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "controls", "latency", "report")

@@ -117,7 +117,7 @@ def tutorial() -> Recipe:
             image_size=224,
             vision=TimmConfig("resnet50", weights="hub", frozen=True),
             language=LstmConfig(width=768),
-            fusion=CrossAttentionConfig(dim=768, heads=8, layers=1, readout="mean", width=768),
+            fusion=CrossAttentionConfig(dim=768, heads=8, layers=1, stages=(), readout="mean", width=768),
             head=RegressionConfig(hidden=512, layers=2, loss="mse", dropout=0.1),
             keyframe=None,
         ),

@@ -16,6 +16,23 @@ def test_a_stride_makes_the_grid_coarser_and_leaves_no_patch_out() -> None:
     assert data.grad.abs().sum(dim=-1).gt(0).all()
 
 
+def test_a_block_lets_a_patch_see_its_neighbours() -> None:
+    data = torch.randn(1, 35, 8, requires_grad=True)
+    out = GridEmbedding(SHAPE, 12, stages=(6,)).eval()(Tokens(data, torch.ones(1, 35, dtype=torch.bool), (7, 5)))
+    (seen,) = torch.autograd.grad(out.data[0, 17].square().sum(), data)
+    around = [row * 5 + column for row in (2, 3, 4) for column in (1, 2, 3)]
+    assert out.grid == (7, 5) and seen[0].any(dim=-1).nonzero().flatten().tolist() == around
+
+
+@pytest.mark.parametrize(("stages", "grid"), [((6, 10), (4, 3)), ((6, 10, 4), (2, 2))])
+def test_each_block_after_the_first_halves_the_grid(stages: tuple[int, ...], grid: tuple[int, int]) -> None:
+    mask = torch.stack([torch.ones(35, dtype=torch.bool), torch.arange(35) == 0])
+    embed = GridEmbedding(SHAPE, 12, stages=stages)
+    out = embed(Tokens(torch.randn(2, 35, 8), mask, (7, 5)))
+    assert out.grid == embed.grid == grid and out.data.shape == (2, grid[0] * grid[1], 12)
+    assert out.mask[0].all() and out.mask[1].tolist() == [True, *[False] * (grid[0] * grid[1] - 1)]
+
+
 def test_stride_one_keeps_every_patch() -> None:
     mask = torch.rand(2, 35) > 0.5
     out = GridEmbedding(SHAPE, 12)(Tokens(torch.randn(2, 35, 8), mask, (7, 5)))

@@ -35,7 +35,9 @@ from policies import random_batch, small_policy
 
 DATASET = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_images"
 # no batch norm; short episodes and a long chunk, so that the processes have masks of very different sizes
-POLICY = PolicyConfig(image_size=32, vision=TimmConfig("test_vit"), fusion=CrossAttentionConfig(dim=32, heads=2))
+POLICY = PolicyConfig(
+    image_size=32, vision=TimmConfig("test_vit"), fusion=CrossAttentionConfig(dim=32, heads=2, stages=())
+)
 CONFIG = TrainConfig(
     steps=6, batch_size=8, warmup_steps=2, precision="float32", augment=Augment(shift=2), modality_dropout=0.2,
     validate_every=3, checkpoint_every=3, keep=9, device="cpu", val_fraction=0.3,

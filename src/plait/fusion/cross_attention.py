@@ -21,6 +21,8 @@ class CrossAttentionConfig:
         dim: width of every token inside; a multiple of 4 and of heads.
         heads: attention heads.
         layers: how many times the two sides read each other.
+        stages: channels of the residual blocks that each camera's grid goes through before it meets anything, one
+            each; every one after the first halves the grid. () where the encoder is deep.
         readout: how a camera's grid becomes one token afterwards.
         width: of each fused token.
     """
@@ -28,6 +30,7 @@ class CrossAttentionConfig:
     dim: int = 128
     heads: int = 4
     layers: int = 2
+    stages: tuple[int, ...] = (48,)
     readout: ReadoutName = "flatten"
     width: int = 256
 
@@ -100,11 +103,12 @@ class CrossAttention(nn.Module):
         dim: int,
         heads: int,
         layers: int,
+        stages: tuple[int, ...],
         readout: ReadoutName,
         width: int,
     ):
         super().__init__()
-        self.embed = GroupEmbedding(groups, dim)
+        self.embed = GroupEmbedding(groups, dim, stages=stages)
         both_sides = len(set(map(is_camera, groups))) == 2
         self.layers = nn.ModuleList(CrossModalAttention(dim, heads) for _ in range(layers if both_sides else 0))
         self.readout = GroupReadout(self.embed.shapes, width, readout)

@@ -28,6 +28,8 @@ class ExpertsConfig:
         expansion: hidden width of one expert, in multiples of dim.
         balance: weight of the load-balancing loss.
         stride: each camera's grid is thinned by this factor before attention; 1 keeps every patch.
+        stages: channels of the residual blocks that each camera's grid goes through before it meets anything, one
+            each; every one after the first halves the grid. () where the encoder is deep.
         readout: how a camera's grid becomes one token afterwards.
         width: of each fused token.
     """
@@ -40,6 +42,7 @@ class ExpertsConfig:
     expansion: int = 1
     balance: float = 0.01
     stride: int = 2
+    stages: tuple[int, ...] = (48,)
     readout: ReadoutName = "flatten"
     width: int = 256
 
@@ -70,12 +73,13 @@ class Experts(nn.Module):
         expansion: int,
         balance: float,
         stride: int,
+        stages: tuple[int, ...],
         readout: ReadoutName,
         width: int,
     ):
         super().__init__()
         self.balance = balance
-        self.embed = GroupEmbedding(groups, dim, stride)
+        self.embed = GroupEmbedding(groups, dim, stride, stages)
         self.layers = nn.ModuleList(
             ExpertsLayer(dim, heads, len(groups), experts, top_k, expansion) for _ in range(layers)
         )

@@ -43,7 +43,7 @@ class HierarchicalConfig:
 
     def build(self, groups: dict[str, Shape]) -> "Hierarchical":
         low = EarlyConfig(self.stages, self.depth, self.readout, width=self.width)
-        mid = CrossAttentionConfig(self.dim, self.heads, 1, self.readout, self.width)
+        mid = CrossAttentionConfig(self.dim, self.heads, 1, (), self.readout, self.width)
         return Hierarchical(low.build(groups), mid.build(groups), self.heads, self.layers)
 
 
@@ -101,7 +101,7 @@ class HierarchicalMultiModal(nn.Module):
         super().__init__()
         self.grid, self.vision = grid, camera_modality("vision")
         groups = {self.vision: Shape(grid[0] * grid[1], 768, grid), INSTRUCTION: Shape(words, 768)}
-        mid = CrossAttentionConfig(dim=512, heads=8, layers=1, readout="mean", width=256)
+        mid = CrossAttentionConfig(dim=512, heads=8, layers=1, stages=(), readout="mean", width=256)
         self.fusion = Hierarchical(PooledEarly(self.vision), mid.build(groups), heads=8, layers=3)
         self.head = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 7))
 

@@ -26,6 +26,8 @@ class UnifiedConfig:
         heads: attention heads.
         layers: transformer layers.
         stride: makes each camera's grid coarser before it enters, so that attention costs less.
+        stages: channels of the residual blocks that each camera's grid goes through before it meets anything, one
+            each; every one after the first halves the grid. () where the encoder is deep.
         actions: learned action tokens in the sequence; only they come out. 0: none, and every modality comes out.
         readout: how a camera's grid becomes one token afterwards (without action tokens).
         cells: rows and columns that the flatten read-out tells apart.
@@ -36,6 +38,7 @@ class UnifiedConfig:
     heads: int = 4
     layers: int = 3
     stride: int = 2
+    stages: tuple[int, ...] = (48,)
     actions: int = 0
     readout: ReadoutName = "flatten"
     cells: int = 8
@@ -64,13 +67,14 @@ class Unified(nn.Module):
         heads: int,
         layers: int,
         stride: int,
+        stages: tuple[int, ...],
         actions: int,
         readout: ReadoutName,
         cells: int,
         width: int,
     ):
         super().__init__()
-        self.embed = GroupEmbedding(groups, dim, stride)
+        self.embed = GroupEmbedding(groups, dim, stride, stages)
         self.actions = nn.Parameter(0.02 * torch.randn(actions, dim)) if actions else None
         self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)

@@ -7,31 +7,39 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from plait.nn.positions import grid_positions
+from plait.nn.tower import residual_stages
 from plait.types import Shape, Tokens
 
 
 class GridEmbedding(nn.Module):
-    """For image tokens: one convolution, which makes the grid coarser, and fixed places in two dimensions.
+    """For image tokens: residual blocks, one convolution, which makes the grid coarser, and fixed places in two
+    dimensions.
 
     Args:
+        stages: channels of the blocks, one each; every block after the first halves the grid. Empty: no blocks.
         stride: rows and columns of the grid are divided by it, rounded up. A coarse token is valid when any token
             under its window of ``2 * stride - 1`` is.
     """
 
     places: Tensor
 
-    def __init__(self, shape: Shape, dim: int, stride: int = 1):
+    def __init__(self, shape: Shape, dim: int, stride: int = 1, stages: tuple[int, ...] = ()):
         super().__init__()
         assert shape.grid is not None, "image tokens tile a grid"
+        blocks, channels, (rows, columns) = residual_stages(shape.dim, shape.grid, stages, depth=1)
+        self.blocks = nn.Sequential(nn.ReLU(), *blocks) if stages else nn.Identity()
+        self.halved = len(stages[1:])
         self.window = (2 * stride - 1, stride, stride - 1)  # size, step, padding
-        self.grid = ((shape.grid[0] - 1) // stride + 1, (shape.grid[1] - 1) // stride + 1)
-        self.project = nn.Conv2d(shape.dim, dim, *self.window, bias=False)
+        self.grid = ((rows - 1) // stride + 1, (columns - 1) // stride + 1)
+        self.project = nn.Conv2d(channels, dim, *self.window, bias=False)
         self.kind = nn.Parameter(0.02 * torch.randn(dim))
         self.register_buffer("places", grid_positions(self.grid, dim), persistent=False)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        data = rearrange(self.project(tokens.as_map()), "b d rows columns -> b (rows columns) d")
+        data = rearrange(self.project(self.blocks(tokens.as_map())), "b d rows columns -> b (rows columns) d")
         valid = Tokens(tokens.mask[..., None].float(), tokens.mask, tokens.grid).as_map()
+        for _ in range(self.halved):
+            valid = max_pool2d(valid, 3, 2, 1)
         mask = max_pool2d(valid, *self.window).flatten(1) > 0
         return Tokens(data + self.places + self.kind, mask, self.grid)
 

@@ -18,11 +18,17 @@ class GroupEmbedding(nn.Module):
         groups: what comes in.
         dim: width of every token; a multiple of 4.
         stride: makes grids coarser before they enter, so that attention costs less; 1 keeps every patch.
+        stages: channels of residual blocks that each grid goes through first, one each; every one after the first
+            halves the grid. A shallow encoder's patches are all but linear in the pixels and have not seen their
+            neighbours; attention alone does not make up for that.
     """
 
-    def __init__(self, groups: dict[str, Shape], dim: int, stride: int = 1):
+    def __init__(self, groups: dict[str, Shape], dim: int, stride: int = 1, stages: tuple[int, ...] = ()):
         super().__init__()
-        embed = {n: GridEmbedding(s, dim, stride) if s.grid else SequenceEmbedding(s, dim) for n, s in groups.items()}
+        embed = {
+            name: GridEmbedding(shape, dim, stride, stages) if shape.grid else SequenceEmbedding(shape, dim)
+            for name, shape in groups.items()
+        }
         self.embed = nn.ModuleDict({module_name(name): module for name, module in embed.items()})
         self.shapes = {
             name: Shape(e.grid[0] * e.grid[1], dim, e.grid)
