@@ -25,6 +25,14 @@ SEEN, READ = {"text_to_vision": torch.rand(1, 5, 12)}, {"vision_to_text": torch.
 WORDS = ["pick", "up", "the", "red", "ball", "from", "there"]
 
 
+def cut(picture: bytes) -> bool:
+    """Whether something reaches the edge of a picture that has no ground."""
+    with Image.open(io.BytesIO(picture)) as image:
+        opaque = np.asarray(image.convert("RGBA"))[..., 3] > 0
+    assert opaque.any()
+    return bool(opaque[[0, -1]].any() or opaque[:, [0, -1]].any())
+
+
 def test_the_overlay_shows_each_map_under_its_word() -> None:
     pictures = {camera: np.full((32, size, 3), 200, np.uint8) for camera, size in (("front", 32), ("wrist", 48))}
     maps = {"front": torch.rand(7, 4, 4), "wrist": torch.rand(7, 3, 5)}
@@ -35,6 +43,27 @@ def test_the_overlay_shows_each_map_under_its_word() -> None:
     assert np.array_equal(figure.axes[4].images[0].get_array(), overlaid(pictures["front"], maps["front"], 32)[3])
 
 
+SENTENCES = [
+    "Bypass a wall and press a button from the top",
+    "Grasp the puck from one bin and place it into another bin",
+    "Push the puck to a goal",
+    *(f"Pick up a nut and place it onto a peg, then do thing {i} as nobody did before" for i in range(9)),
+]
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["the red ball", "the blue cube", "the green cone"], SENTENCES])
+def test_however_long_the_labels_are_both_maps_have_their_place(labels: list[str]) -> None:
+    embeddings = {name: torch.randn(48, 8) for name in ("the corner2 camera", "the words")}
+    figure = embedding_map(embeddings, (labels * 48)[:48])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of axes that have no place left
+        picture = webp(figure)
+    for axes in figure.axes:
+        place = axes.get_position()
+        assert place.width > 0.4 and place.height * figure.get_figheight() > 2.5
+    assert not cut(picture)
+
+
 def test_each_word_needs_its_map() -> None:
     with pytest.raises(ValueError, match="2 of camera 'front' for 7 words"):
         attention_overlay({"front": np.zeros((8, 8, 3), np.uint8)}, {"front": torch.rand(2, 4, 4)}, WORDS)
@@ -42,10 +71,7 @@ def test_each_word_needs_its_map() -> None:
 
 def test_nothing_of_a_figure_is_cut_and_its_ground_is_the_pages() -> None:
     figure = attention_overlay({"front": np.zeros((8, 8, 3), np.uint8)}, {"front": torch.rand(7, 4, 4)}, WORDS)
-    with Image.open(io.BytesIO(webp(figure))) as image:
-        opaque = np.asarray(image.convert("RGBA"))[..., 3] > 0
-    assert not opaque[[0, -1]].any() and not opaque[:, [0, -1]].any()
-    assert opaque.any()
+    assert not cut(webp(figure))
     assert mpl.rcParams["figure.facecolor"] == "white", "the style is nobody else's"
 
 

@@ -1,8 +1,9 @@
 """Pictures of what a model attends to and of where its embeddings lie, as matplotlib figures."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isqrt
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 ACROSS = 6  # pictures beside each other
+ACROSS_LEGEND = 44  # letters of a legend below one of two panels
 LABELS = len(COLOURS) - 1  # that have a colour of their own; the others share the last one
 Projection = Literal["t-SNE", "UMAP"]
 
@@ -122,7 +124,8 @@ def embedding_map(
     modalities = [name for name, rows in embeddings.items() for _ in rows]
     often = [label for label, _ in Counter(labels).most_common(LABELS)]
     shown = [label if label in often else "others" for label in labels]
-    figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+    rows = max(_columns(names)[1] for names in (set(modalities), set(shown)))
+    figure = Figure(figsize=(8.6, 4.0 + 0.19 * rows), layout="constrained")  # the legends lie below
     left, right = figure.subplots(1, 2)
     _scatter(left, points, modalities, "by modality", projection)
     _scatter(right, points, shown * len(embeddings), "by label", projection)
@@ -134,10 +137,20 @@ def _scatter(axes: "Axes", points: Tensor, labels: Sequence[str], title: str, pr
     for number, name in enumerate(names):
         colour, marker = mark(number)
         here = points[[label == name for label in labels]]
-        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, marker=marker, label=legible(name))
+        told = fill(legible(name), ACROSS_LEGEND)
+        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, marker=marker, label=told)
     axes.set(title=title, xlabel=f"{projection} 1", ylabel=f"{projection} 2", xticks=[], yticks=[])
-    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=9)
+    columns, _ = _columns(names)
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=columns, frameon=False, fontsize=9)
     _lettered(*legend.get_texts())
+
+
+def _columns(names: Collection[str]) -> tuple[int, int]:
+    """Into how many columns these names go below one of two panels, and how many lines they then take."""
+    widest = max(len(line) for name in names for line in wrap(name, ACROSS_LEGEND) or [""])
+    columns = max(1, min(3, (ACROSS_LEGEND + 5) // (widest + 5)))  # 5: the mark and the space between two columns
+    lines = sum(len(wrap(name, ACROSS_LEGEND)) for name in names)
+    return columns, -(-lines // columns)
 
 
 def visualize_cross_attention(
