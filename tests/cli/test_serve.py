@@ -4,11 +4,16 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
 
 from plait import checkpoint
 from plait.cli import main
+from plait.cli.serve import API_KEY, greeting
+from plait.serve.server import Server
 from policies import SPEC, small_policy
 
 
@@ -37,6 +42,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("--certificate /no.pem --private-key /no.pem --port 0", "no such certificate or key: /no.pem"),
         ("--device gpu", "no device 'gpu'"),
         ("--safety /no.json", "/no.json"),
+        (f"--safety {__file__}", "test_serve.py: not valid JSON (Extra data: line 1 column 3 (char 2))\n"),
+        ("--api-key=", "--api-key: the key is empty; leave it out"),
         ("--host no.such.host.invalid --port 0", "host 'no.such.host.invalid', port 0: "),
     ],
 )
@@ -64,3 +71,24 @@ def test_a_policy_that_does_not_say_what_standing_still_is(tmp_path: Path, capsy
     policy = small_policy(spec=replace(SPEC, action_kind=None))
     assert "action_kind" in refused(capsys, str(checkpoint.save(policy, tmp_path / "policy")))
     assert "checkpoint /nowhere: does not exist" in refused(capsys, "/nowhere")
+
+
+@pytest.mark.parametrize(("key", "sentence"), [("", "is empty"), (" ", "is empty"), ("abc ", "has blanks at its ends")])
+def test_a_key_that_nobody_could_send(
+    folder: Path, key: str, sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(API_KEY, key)
+    assert f"PLAIT_API_KEY: the key {sentence}" in refused(capsys, str(folder), "--port", "0")
+
+
+@pytest.mark.parametrize(
+    ("host", "listens", "reached"),
+    [("::1", "[::1]", "[::1]"), ("::", "[::]", "[::1]"), ("0.0.0.0", "0.0.0.0", "127.0.0.1"), ("lab", "lab", "lab")],
+)
+def test_the_greeting_says_an_address_that_can_be_reached(host: str, listens: str, reached: str) -> None:
+    config = SimpleNamespace(host=host, certificate=None, api_key="a")
+    policy = SimpleNamespace(device=torch.device("cpu"), config=SimpleNamespace(execute=4), horizon=8, spec=SPEC)
+    keys = {"plain": {"cameras": {}, "state": []}}
+    told = greeting(cast(Server, SimpleNamespace(config=config, policy=policy, port=80, metadata={"keys": keys})))
+    assert f"serving at ws://{listens}:80 on cpu; health: http://{reached}:80/healthz" in told
+    assert f'Client("{reached}", 80, api_key="...")' in told

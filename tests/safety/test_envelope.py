@@ -137,6 +137,45 @@ def test_a_frozen_camera_stays_failed_while_the_robot_holds_because_of_it():
     assert set(modes[3:-4]) == {Mode.HOLD} and modes[-1] is Mode.STOPPED
 
 
+def drive(robot: Envelope, action: np.ndarray, moments: list[Observation]) -> list[tuple[Mode, np.ndarray]]:
+    """The mode at each moment, and what left then."""
+    found = []
+    for tick, seen in enumerate(moments):
+        mode = robot.judge(seen, tick / 10).mode
+        found.append((mode, robot.limit(action, tick / 10, 0.0)))
+    return found
+
+
+@pytest.mark.parametrize("changes", [{}, {"state": None}], ids=["all of it", "without a state"])
+def test_observations_that_never_change_while_the_robot_moves_are_as_good_as_none(changes: dict[str, None]):
+    robot, same = Envelope(SPEC, calibration=ranges(droppable=True)), moment(**changes)
+    found = drive(robot, FORWARD, [same] * 20)
+    modes = [mode for mode, _ in found]
+    silent = robot.config.silent_after
+    assert Mode.HOLD not in modes[: silent + 1] and modes[silent + 1 :] == [Mode.HOLD] * (19 - silent)
+    assert "pictures and state stay the same, bit for bit, while the robot is told to move" in robot.reasons
+    assert not found[-1][1][:6].any()
+    robot.judge(moment(1), 2.0)
+    assert "pictures" not in " ".join(robot.reasons) and robot.mode is not Mode.NOMINAL, "no way back at once"
+    sound(robot, PAST + 1, 21)
+    assert robot.mode is Mode.NOMINAL
+
+
+def test_a_robot_that_is_told_to_stand_still_may_see_the_same_for_long_and_slow_sensors_repeat_themselves():
+    same, still = moment(), np.array([0, 0, 0, 0, 0, 0, 1.0])
+    assert {mode for mode, _ in drive(Envelope(SPEC, calibration=ranges()), still, [same] * 40)} == {Mode.NOMINAL}
+    slow = [seen for tick in range(5) for seen in [moment(tick)] * 8]
+    assert {mode for mode, _ in drive(Envelope(SPEC, calibration=ranges()), FORWARD, slow)} == {Mode.NOMINAL}
+
+
+def test_only_what_was_executed_moves_a_robot_blindly():
+    robot, same, chunk = Envelope(SPEC, calibration=ranges()), moment(), np.tile(FORWARD, (4, 1))
+    for tick in range(30):
+        robot.executed(0)
+        assert robot.judge(same, tick / 10).mode is Mode.NOMINAL
+        robot.limit(chunk, tick / 10, 0.0, 2)
+
+
 def test_a_silent_robot_holds_whether_or_not_a_watchdog_looks():
     robot = Envelope(SPEC, SafetyConfig(silent_after=3), ranges())
     assert robot.limit(FORWARD, 0.0, 0.0)[0] == 0, "nothing was seen yet"

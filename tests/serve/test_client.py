@@ -18,7 +18,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from messages import message
 from plait import checkpoint
-from plait.serve.client import Client, Late, Refused
+from plait.serve.client import Client, Late, Refused, _located
 from plait.serve.codec import Malformed, pack, unpack
 from policies import small_policy
 from serving import expected
@@ -35,7 +35,9 @@ def test_it_needs_neither_torch_nor_the_rest_of_plait() -> None:
 
 
 @contextmanager
-def answering(answer: Callable[[ServerConnection, dict[str, Any], int], None], **metadata: Any) -> Iterator[int]:
+def answering(
+    answer: Callable[[ServerConnection, dict[str, Any], int], None], before: Any = None, **metadata: Any
+) -> Iterator[int]:
     """The port of a server that calls ``answer`` with each message and its number."""
 
     def handle(connection: ServerConnection) -> None:
@@ -43,7 +45,7 @@ def answering(answer: Callable[[ServerConnection, dict[str, Any], int], None], *
         for number, sent in enumerate(connection, start=1):
             answer(connection, unpack(sent), number)  # type: ignore[arg-type]
 
-    with serve(handle, "127.0.0.1", 0, compression=None) as server:
+    with serve(handle, "127.0.0.1", 0, compression=None, process_request=before) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -337,6 +339,104 @@ def test_a_refusal_ends_the_session_and_the_next_call_begins_another() -> None:
             robot.infer({})
         time.sleep(0.1)
         assert robot.infer({})["sequence"] == 1
+
+
+def test_a_server_that_is_full_or_fails_is_none_for_now() -> None:
+    """A proxy's 502, and a server's 503, are over in a moment, as is a connection that cannot be had."""
+    statuses = iter([503, None, 502, 503])
+
+    def refused(connection: ServerConnection, _: Any) -> Any:
+        status = next(statuses, None)
+        return connection.respond(status, "busy\n") if status else None
+
+    with (
+        answering(lambda connection, _, number: connection.send(reply(number)), refused) as port,
+        Client(port=port, timeout=0.3, late="hold") as robot,
+    ):
+        assert "late" not in robot.infer({})
+        robot.close()  # as if it were lost
+        for _ in range(2):
+            held = robot.infer({})
+            assert held["actions"].tolist() == [[0.0, 0.0, 1.0]]
+            assert held["safety"]["reasons"] == [f"no connection to ws://127.0.0.1:{port} (busy)"]
+            time.sleep(robot._pause)
+        assert "late" not in robot.infer({})
+
+
+def test_a_new_session_begins_with_what_the_robot_was_told() -> None:
+    """Its server may have been started anew. What a server says that does not number its answers, nobody needs."""
+    told: list[dict[str, Any]] = []
+
+    def noting(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        told.append({key: value for key, value in sent.items() if key not in ("reset", "heard")})
+        mode = "nominal" if "reset" in sent else "stopped"
+        if "lose" in sent:
+            connection.close()
+        else:
+            connection.send(reply(number, safety={"mode": mode, "reasons": []}))
+
+    def again(robot: Client) -> dict[str, Any]:
+        robot.close()
+        return robot.infer({})
+
+    with answering(noting, server="plait 1") as port, Client(port=port) as robot:
+        robot.infer({})
+        robot.infer({})
+        again(robot)
+        robot.close()
+        robot.reset()
+        again(robot)
+    known = {"hold": [0.0, 0.0, 1.0]}
+    assert told == [{}, {}, {"stopped": True, **known}, {"stopped": True, **known}, known]
+    told.clear()
+    with answering(noting) as port, Client(port=port) as robot:
+        robot.infer({})
+        again(robot)
+    assert told == [{}, {}]
+
+
+def test_a_stop_is_remembered_until_a_reset_is_answered() -> None:
+    told: list[Any] = []
+
+    def deaf(connection: ServerConnection, sent: dict[str, Any], number: int) -> None:
+        told.append(sent.get("stopped"))
+        if "reset" not in sent:
+            connection.send(reply(number, safety={"mode": "stopped", "reasons": []}))
+
+    with answering(deaf, server="plait 1") as port, Client(port=port, timeout=0.1) as robot:
+        robot.infer({})
+        with pytest.raises(Late):
+            robot.reset()
+        robot.close()
+        robot.infer({})
+    assert told == [None, None, True]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "robot", "address", "path"),
+    [
+        ("robot.lab", 8000, "", "ws://robot.lab:8000", "/"),
+        ("robot.lab:77", 8000, "", "ws://robot.lab:77", "/"),
+        ("ws://robot.lab", 8000, "", "ws://robot.lab:8000", "/"),
+        ("ws://robot.lab:77", 8000, "", "ws://robot.lab:77", "/"),
+        ("WSS://robot.lab/arms", None, "", "wss://robot.lab", "/arms"),
+        ("ws://robot.lab:77/?robot=left", 8000, "", "ws://robot.lab:77", "/?robot=left"),
+        ("ws://robot.lab/?robot=left", 8000, "", "ws://robot.lab:8000", "/?robot=left"),
+        ("wss://robot.lab/arms?key=1&robot=left", None, "right", "wss://robot.lab", "/arms?key=1&robot=right"),
+        ("robot.lab", 77, "left arm", "ws://robot.lab:77", "/?robot=left+arm"),
+        ("::1", 77, "", "ws://[::1]:77", "/"),
+        ("[::1]:77", 8000, "", "ws://[::1]:77", "/"),
+        ("ws://[::1]", 77, "", "ws://[::1]:77", "/"),
+    ],
+)
+def test_addresses(host: str, port: int | None, robot: str, address: str, path: str) -> None:
+    assert _located(host, port, robot) == (address, path)
+
+
+@pytest.mark.parametrize("host", ["http://robot.lab", "", "ws://", "robot.lab:port", "ws://[::1", "robot.lab:99999"])
+def test_no_address(host: str) -> None:
+    with pytest.raises(ValueError, match=r"host: .*; say .* 'ws://robot.lab:8000/\?robot=left'"):
+        Client(host, wait=0)
 
 
 def launch(folder: Path, port: int) -> subprocess.Popen[str]:

@@ -1,7 +1,9 @@
 """The control loop: a fixed rate, chunks that are predicted meanwhile and used at the steps they are about."""
 
+import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,47 @@ def test_a_robot_that_does_not_answer_is_told_to_hold_meanwhile() -> None:
     report = ControlLoop(small_policy(), robot, rate=50).run(ticks=5)
     assert report.stalls == 1 and report.ticks == 5
     assert held_after == [4] and is_hold(robot.done[3], robot.done[2][6])
+
+
+def test_the_first_action_is_watched_too() -> None:
+    class Blocked(Counting):
+        def act(self, action: np.ndarray) -> None:
+            super().act(action)
+            until = time.monotonic() + 10
+            while len(self.done) == 1 and time.monotonic() < until:  # what the watchdog does ends it
+                time.sleep(0.01)
+
+    robot = Blocked()
+    report = ControlLoop(small_policy(), robot, rate=50).run(ticks=3)
+    assert report.stalls == 1 and is_hold(robot.done[1], robot.done[0][6])
+
+
+def test_a_signal_that_ends_the_process_ends_the_run_with_a_hold() -> None:
+    class Terminated(Counting):
+        def observe(self) -> dict[str, Any]:
+            if len(self.done) == 3:
+                signal.raise_signal(signal.SIGTERM)
+            return super().observe()
+
+    def handler(number: int, frame: Any) -> None:
+        told.append(number)
+
+    robot, told = Terminated(), list[int]()
+    loop, before = ControlLoop(small_policy(), robot, rate=50), signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, handler)
+        assert loop.run(ticks=4).ticks == 4 and told == [signal.SIGTERM], "the caller's own stays"
+        robot.done.clear()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(loop.run, 2).result(30).ticks == 2
+        robot.done.clear()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(ticks=9)
+        assert len(robot.done) == 4 and is_hold(robot.done[3], robot.done[2][6])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_hold_for_strange_features_ends_when_they_are_usual_again() -> None:

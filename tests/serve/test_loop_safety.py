@@ -232,6 +232,18 @@ def test_after_a_stall_the_robot_stands_until_there_is_a_new_plan(driven: Any) -
     assert robot.planned == [0, 0, 0, None, None, 4, 4, 4, 4]
 
 
+def test_how_late_actions_were_and_why_it_held_is_reported(driven: Any) -> None:
+    slow = Robot(lambda step: {"prompt": ""} if step == 3 else {})
+    loop = driven(slow, 1.0)
+    act = slow.act
+    slow.act = lambda action: (act(action), module.time.sleep(0.6))[0]  # type: ignore[method-assign]
+    report = loop.run(ticks=5)
+    assert report.late_ms["p50"] == report.late_ms["max"] == 600 and report.misses == 4
+    assert report.rate == RATE and report.achieved == pytest.approx(1 / 0.6)
+    assert report.reasons == ("instruction: failed a moment ago", "instruction is needed")
+    assert driven(Robot(), 1.0).run(ticks=5).reasons == ()
+
+
 def test_a_stop_stays_until_the_reset_where_the_robot_has_none(driven: Any) -> None:
     robot = Robot(lambda step: BOTH if 2 <= step < 62 else {})
     loop = driven(robot, 1.0)

@@ -72,3 +72,15 @@ def test_what_an_envelope_has_counted_before_does_not_count_again(robot: str) ->
                 link.infer(message())
                 link.infer({**message(), **BLIND})
         assert server.metrics.limited["held"] == (4 + 8)
+
+
+def test_what_is_known_before_it_happens_begins_at_0() -> None:
+    lines = Metrics(SPEC.modalities).text().splitlines()
+    for line in (
+        'plait_faults_total{kind="unanswered"} 0',
+        'plait_input_faults_total{modality="images.front",fault="other"} 0',
+        'plait_actions_limited_total{reason="not finite"} 0',
+        'plait_mode_seconds_total{mode="stopped"} 0.0',
+    ):
+        assert line in lines
+    assert not [line for line in lines if 'kind="late"' in line], "which nothing counts"

@@ -270,8 +270,8 @@ def test_two_api_keys_are_none(policy: Policy) -> None:
 def test_sessions_beyond_the_limit_are_refused_until_one_ends(policy: Policy) -> None:
     with serving(policy, sessions=1) as server:
         with client(server) as robot:
-            with pytest.raises(Refused, match="1 sessions are open, which is all"):
-                client(server)
+            with pytest.raises(ConnectionError, match="1 sessions are open, which is all"):
+                client(server, wait=0.1)
             healthy(server, robot, 0)
         assert eventually(lambda: server.metrics.sessions == 0)
         with client(server) as robot:

@@ -1,12 +1,13 @@
 """``plait serve``: a policy behind a websocket, for robots."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -75,7 +76,7 @@ class Serve(Verb):
         config = ServeConfig(
             host=self.host,
             port=self.port,
-            api_key=os.environ.get(API_KEY) if self.api_key is None else self.api_key,
+            api_key=self._key(),
             certificate=self.certificate,
             private_key=self.private_key,
             keys=texts(self.keys, "--keys", "KEY=CAMERA"),
@@ -100,16 +101,29 @@ class Serve(Verb):
             print(f"plait: {error}", file=sys.stderr, flush=True)
             os._exit(1)  # an ordinary end would wait for the thread that does not return
 
+    def _key(self) -> str | None:
+        name, key = (API_KEY, os.environ.get(API_KEY)) if self.api_key is None else ("--api-key", self.api_key)
+        if key is not None and (not key or key != key.strip()):
+            wrong = "has blanks at its ends, which HTTP takes away" if key.strip() else "is empty"
+            raise ValueError(f"{name}: the key {wrong}; leave it out, or say one that begins and ends with a character")
+        return key
+
     def _envelope(self, policy: "Policy", calibration: "Calibration") -> "Callable[[], Envelope]":
         """Makes the envelope of each robot."""
         from plait.config import from_dict
-        from plait.files import read_json
         from plait.safety.audit import Audit
         from plait.safety.envelope import Envelope, SafetyConfig
 
-        settings = SafetyConfig() if self.safety is None else from_dict(SafetyConfig, read_json(Path(self.safety)))
+        settings = SafetyConfig() if self.safety is None else from_dict(SafetyConfig, _settings(Path(self.safety)))
         audit = None if self.audit is None else Audit(self.audit)
         return lambda: Envelope(policy.spec, settings, calibration, audit)
+
+
+def _settings(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--safety {file}: not valid JSON ({error})") from error
 
 
 async def _serve(server: "Server", told: str | None) -> None:
@@ -124,11 +138,12 @@ def greeting(server: "Server") -> str:
     """Where it listens and how to talk to it."""
     config, policy = server.config, server.policy
     scheme, web = ("wss", "https") if config.certificate else ("ws", "http")
-    host = "127.0.0.1" if config.host in ("0.0.0.0", "") else config.host
+    listens = f"[{config.host}]" if ":" in config.host else config.host
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "[::1]"}.get(listens, listens)
     key = ', api_key="..."' if config.api_key else ""
     where = f'"{host}", {server.port}' if scheme == "ws" else f'"wss://{host}", {server.port}'
     rows = [
-        f"serving at {scheme}://{config.host}:{server.port} on {policy.device.type}; "
+        f"serving at {scheme}://{listens}:{server.port} on {policy.device.type}; "
         f"health: {web}://{host}:{server.port}/healthz, numbers: /metrics; Ctrl-C stops",
         "  from plait.serve.client import Client  # or openpi_client.websocket_client_policy.WebsocketClientPolicy",
         f"  reply = Client({where}{key}).infer({example(server)})",

@@ -154,6 +154,10 @@ class Envelope:
         if self._health.measured is not None:
             self._limits.measure(self._health.measured, ages.get(STATE, 0.0) * self.rate)
         self._last = self._now = now
+        way = self._limits.way()
+        if self._health.news or self._new is None:
+            self._new, self._blind = now, 0.0
+        self._blind += 0.0 if self._health.news else way
         self._distrust(faults)
         failed = [f"{modality}: {faults.get(modality, 'failed a moment ago')}" for modality in self._sound_for]
         self._faults = (*failed, *self._health.suspect)
@@ -234,12 +238,21 @@ class Envelope:
         self._note(before, ("reset",))
         self._begin()
 
+    def stop(self, now: float, reason: str) -> None:
+        """Stopped for that reason, if it is not yet, until ``reset``."""
+        self._now = now
+        self._tick(Mode.STOPPED, (reason,))
+
+    def told(self, action: Any) -> None:
+        """Before anything has left: the action ``[a]`` that the robot was told last: ``Limits.told``."""
+        self._limits.told(action)
+
     def resume(self) -> None:
         """After a pause in which the robot may have been moved: mode, faults and what was counted stay, so that nobody
         is trusted for having been away; where the robot is, and what is on its way, is not known.
         """
         self._limits.reset()
-        self._last = None
+        self._last = self._new = None
 
     def _begin(self) -> None:
         self._sound_for: dict[str, int] = {}  # modality that failed -> ticks in a row without a fault
@@ -250,6 +263,8 @@ class Envelope:
         self._faults: tuple[str, ...] = ()  # of the last observation, in words
         self._reasons: tuple[str, ...] = ()
         self._last: float | None = None  # when the last observation came
+        self._new: float | None = None  # when the last one came that differed from the one before it
+        self._blind = 0.0  # how far the robot was told to go since then
         self._now: float | None = None  # of the last call that told it
 
     def _oldest(self, steps: int | None) -> int:
@@ -258,6 +273,14 @@ class Envelope:
 
     def _is_silent(self, now: float) -> bool:
         return self._last is None or not (now - self._last) * self.rate <= self.config.silent_after
+
+    def _unmoved(self) -> bool:
+        """Observations that say nothing new for as long as a robot may be silent, while it goes on, are none: whoever
+        sends them has died. Sensors slower than the control rate repeat themselves for less than that.
+        """
+        if self._last is None or self._new is None or self._blind <= self.config.health.frozen_motion:
+            return False
+        return (self._last - self._new) * self.rate > self.config.silent_after
 
     def _distrust(self, faults: Mapping[str, str]) -> None:
         """What fails is not used, nor is it at once when it is sound again."""
@@ -275,6 +298,8 @@ class Envelope:
             why.append("the position is not known")
         if self._hung:
             why.append("the policy does not answer")
+        if self._unmoved():
+            why.append("pictures and state stay the same, bit for bit, while the robot is told to move")
         strange = self._strange_for > 0
         if self._strangeness is not None:
             why.append("features out of distribution, {:.1f} above {:.1f}".format(*self._strangeness))

@@ -209,6 +209,7 @@ class Health:
     Attributes:
         suspect: reasons for which nothing is taken away, such as a word that training never saw.
         measured: the state as numbers, which may be unusual; None where it cannot be believed.
+        news: a picture or the state is another one than in the observation before.
     """
 
     spec: Spec
@@ -218,6 +219,7 @@ class Health:
     faults: dict[str, str] = field(default_factory=dict)
     suspect: tuple[str, ...] = ()
     measured: NDArray[np.float64] | None = None
+    news: bool = True
     cameras: dict[str, CameraMemory] = field(init=False)
     _at: list[float] | None = None  # where the hand is measured
     _heard: tuple[str, Reason, tuple[str, ...]] | None = None
@@ -227,7 +229,7 @@ class Health:
 
     def forget(self) -> None:
         """Begin with an empty memory."""
-        self.faults, self.suspect, self.measured, self._heard = {}, (), None, None
+        self.faults, self.suspect, self.measured, self._heard, self.news = {}, (), None, None, True
         self.cameras = {camera: CameraMemory() for camera in self.spec.cameras}
 
     def check(self, images: dict[str, Any], state: Any, instruction: Any, ages: dict[str, float]) -> dict[str, str]:
@@ -239,13 +241,14 @@ class Health:
         """
         age = lambda modality: late(ages.get(modality), self.config.late, self.rate)  # noqa: E731
         found: dict[str, Reason] = {}
-        self.measured = None
+        before, self.measured = self.measured, None
         if self.spec.state:
             found[STATE] = self._unmeasured(state) or age(STATE)
             self.measured = None if found[STATE] else state.astype(np.float64)
             if self.measured is not None and self._range is not None:
                 found[STATE] = unseen(self.measured, self.spec.state, *self._range)
         self._at = None if self.measured is None else self.measured[self._hand].tolist()
+        self.news = self.measured is not None and (before is None or not np.array_equal(self.measured, before))
         for camera in self.spec.cameras:
             name = camera_modality(camera)
             found[name] = self._camera(camera, images.get(camera)) or age(name)
@@ -277,6 +280,7 @@ class Health:
             memory.same += 1
             memory.since = self._at if memory.since is None else memory.since
             return
+        self.news = True
         # who sends pictures may write the next one into the same place
         memory.frame, memory.sample = image.copy() if image.flags.writeable else image, pixels
         memory.since, memory.same, memory.frozen = self._at, 0, False

@@ -15,7 +15,7 @@ from plait.safety.bounds import LARGEST, TOLERANCE, Bounds, LimitsConfig, Seen, 
 from plait.spec import Spec
 
 Rows = NDArray[np.float64]  # [h, entries]: steps of a chunk
-PAST = ("_last", "_target", "_here", "_held", "_motion", "_grip")  # what an action that leaves changes
+PAST = ("_last", "_target", "_here", "_held", "_motion", "_grip", "_way")  # what an action that leaves changes
 HELD_BACK = {"stale": "stale, {age:.1f} s old", "not finite": "the actions are not finite"}
 """Why an action does not leave, whatever the mode: key of ``Limits.counts`` -> what is told."""
 
@@ -43,6 +43,7 @@ class Limits(Bounds):
         self._target: Vector | None = None  # where they were told to be
         self._held: Vector | None = None
         self._motion = np.zeros(len(self.pairs))  # of the last action, in units of the state
+        self._way = 0.0  # that the robot was told to go since ``way`` was asked
         self._past: list[Any] = []  # before what has left last
         self._again: Callable[[int], Any] = lambda steps: None  # lets so many steps of that leave
 
@@ -60,6 +61,13 @@ class Limits(Bounds):
         else:
             reach = (1 + max(0.0, age)) * np.abs(self._motion)
             self._target = measured + np.minimum(np.maximum(self._target - measured, -reach), reach)
+
+    def way(self) -> float:
+        """How far the robot was told to go since this was last asked, in units of its position; in those of the action
+        where the former are not known.
+        """
+        way, self._way = self._way, 0.0
+        return way
 
     def apply(self, actions: Any, slow: bool = False, execute: int | None = None) -> NDArray[np.float32]:
         """The nearest allowed actions on the way from standing still to ``actions``. Standing still, if that is no
@@ -92,6 +100,7 @@ class Limits(Bounds):
             return self.hold("not finite", steps, done)
         if done:
             self._held = None
+            self._way += self._length(sent[:done])
         return self._sent(sent, steps, done)
 
     def executed(self, steps: int) -> None:
@@ -106,6 +115,14 @@ class Limits(Bounds):
             self._again(steps)
             self.counts = counts
             self._here = self._here if steps else None
+
+    def told(self, action: Any) -> None:
+        """Before anything has left: the action ``[a]`` that the robot was told last, by somebody else. Its grippers are
+        kept, within the limits; what is no array of finite numbers, or of another length, says nothing.
+        """
+        rows = as_chunk(action, len(self.low))
+        if steps_of(action) is None and np.isfinite(rows).all():
+            self._grip = np.clip(rows[0], self.low, self.high)[self.grippers]
 
     def still(self) -> NDArray[np.float32]:
         """Standing still, ``[a]``: no motion, or the place where the robot was when it began to hold: as measured, or,
@@ -163,6 +180,14 @@ class Limits(Bounds):
         self._motion = motions[done]
         self._target = None if self._target is None else places[done]
         return (motions if self.delta else places)[1:] / scale
+
+    def _length(self, sent: Rows) -> float:
+        """Of the way along these steps; of all entries but grippers where the units of the position are not known."""
+        entries = self._paired if self.scale is not None else np.setdiff1d(np.arange(sent.shape[1]), self.grippers)
+        steps = sent
+        if not self.delta:
+            steps = np.diff(sent, axis=0, prepend=sent[:1] if self._last is None else self._last[None])
+        return float(np.linalg.norm(steps[:, entries] * (1.0 if self.scale is None else self.scale), axis=1).sum())
 
     def _limited(self, motion: Rows, before: Rows, start: Rows, slow: bool) -> dict[str, Rows]:
         """What each limit leaves of a motion, or of several, one limit after the other.

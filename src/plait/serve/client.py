@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, TypeGuard
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -25,8 +25,11 @@ from plait.serve.codec import Limits, Malformed, pack, unpack
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to connect, doubled each time
 HEARD = "heard"  # key of a message: the number of the last answer that the robot got
 EXECUTED = "executed"  # key of a message: how many steps of that answer the robot has executed
+STOPPED = "stopped"  # key of a session's first message: the robot was stopped, and nobody has reset it since
+HOLD = "hold"  # key of an answer: the action without motion; and of a session's first message: what was told last
 KEPT = "kept_in_hold"  # key of the metadata: the entries of an action that a hold keeps as they were told
-CONNECTED = 409  # HTTP status: a robot of this name is connected
+CONNECTED, BROKEN = 409, 500  # HTTP status: a robot of this name is connected; from here on, the server is at fault
+EXAMPLE = "ws://robot.lab:8000/?robot=left"
 LIMITS = Limits()
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -48,7 +51,7 @@ class Client:
 
     Args:
         host: name or address, or a whole ``ws://`` or ``wss://`` address.
-        port: None where ``host`` tells it.
+        port: where ``host`` does not tell it; None: the usual one of ``ws://`` and ``wss://``.
         api_key: what the server was started with, if it was.
         timeout: seconds that a call may take: connecting anew, sending and the answer together.
         late: what ``infer`` does when there is no answer, or none that can be executed: ``"raise"``, or ``"hold"``: it
@@ -58,12 +61,14 @@ class Client:
         wait: seconds within which the first connection must be made.
         ca: file with the certificate of a ``wss://`` server that the machine does not know.
         robot: a name for this robot, its own: a stop, and what its gripper was told, then outlive the connection.
+            In the place of the name in ``host``, where that has one.
 
     Raises:
-        ConnectionError: no connection within ``wait``, or all that time another robot of that name had one.
-        Refused: the API key is not the server's, or it has no room for another session.
+        ConnectionError: no connection within ``wait``, or all that time another robot of that name had one, or the
+            server had no room for another session.
+        Refused: the API key is not the server's, or no robot can have this name.
         Malformed: what it says of itself is no map: it is no server of policies.
-        ValueError: ``late`` or ``ca`` is nothing that can be used.
+        ValueError: ``host``, ``late`` or ``ca`` is nothing that can be used.
     """
 
     def __init__(
@@ -74,15 +79,13 @@ class Client:
         *,
         timeout: float = 1.0,
         late: str = "raise",
-        wait: float = 10.0,
+        wait: float = 20.0,  # longer than a server needs to notice that the robot's last connection is lost
         ca: str | None = None,
         robot: str = "",
     ) -> None:
         if late not in ("raise", "hold"):
             raise ValueError(f"late: {late!r}; say 'raise' or 'hold'")
-        address = host if host.startswith(("ws://", "wss://")) else f"ws://{host}"
-        self.address = address if port is None else f"{address}:{port}"
-        self._path = f"/?{urlencode({'robot': robot})}" if robot else ""
+        self.address, self._path = _located(host, port, robot)
         self.timeout, self.late = timeout, late
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else {}
         self._tls = _tls(ca) if self.address.startswith("wss://") else None
@@ -92,6 +95,8 @@ class Client:
         self._heard = 0  # number of the last answer of this session
         self._hold: list[float] | None = None  # after the steps that the server expects
         self._holds: list[list[float] | None] = []  # after 0, 1, ... steps
+        self._stopped = False  # as the server said last
+        self._told: list[float] | None = None  # last, though an episode has begun since: for the gripper
         self._pause, self._next_try = FIRST_PAUSE, 0.0
         self.metadata: dict[str, Any] = {}
         self._first_connection(time.monotonic() + wait)
@@ -116,6 +121,7 @@ class Client:
             ValueError, TypeError: the observation holds what cannot be sent.
         """
         held = self._still(observation.get(EXECUTED))
+        self._told = held or self._told
         try:
             reply = self._ask(dict(observation), _check_actions)
         except (Late, Malformed) as error:
@@ -124,7 +130,7 @@ class Client:
             self._hold, self._holds = held, []
             safety = {"mode": "hold", "reasons": [str(error)]}
             return {"actions": np.array([held], np.float32), "late": True, "safety": safety}
-        self._hold, self._holds = reply.get("hold"), []
+        self._hold, self._holds = reply.get(HOLD), []
         if self._hold is not None and isinstance(kept := self.metadata.get(KEPT), list):
             actions = reply["actions"]
             keeps = [entry in kept for entry in range(actions.shape[1])]
@@ -138,6 +144,7 @@ class Client:
             Late: no answer within ``timeout``, whatever ``late`` says: the server may not have heard of it. Call again.
             Refused, Malformed: as ``infer``.
         """
+        self._told = self._hold or self._told
         self._hold, self._holds = None, []  # where to hold absolute actions is another place then
         return self._ask({"reset": True})
 
@@ -176,7 +183,7 @@ class Client:
         begin = time.monotonic()
         until = begin + self.timeout
         connection = self._connection or self._connect(until)
-        packed = pack({**message, HEARD: self._heard} if self._numbered else message)
+        packed = pack({**message, **self._said()})
         try:
             left = _left(until)
             with suppress(OSError):  # where it is closed, ``send`` says why
@@ -206,6 +213,17 @@ class Client:
         self._heard = self._sent
         return reply
 
+    def _said(self) -> dict[str, Any]:
+        """What a message says beside what the robot sees: which answer it has heard, and, in the first one of a
+        session, what a server that was started anew does not know. Nothing where answers have no numbers.
+        """
+        if not self._numbered:
+            return {}
+        if self._sent:
+            return {HEARD: self._heard}
+        told = {} if self._told is None else {HOLD: self._told}
+        return {HEARD: self._heard, **({STOPPED: True} if self._stopped else {}), **told}
+
     def _receive(self, connection: ClientConnection, until: float) -> dict[str, Any]:
         message = connection.recv(timeout=_left(until))
         if isinstance(message, str):
@@ -213,6 +231,8 @@ class Client:
             raise Refused(message)
         if not isinstance(value := unpack(message, LIMITS), dict):
             raise Malformed(f"{type(value).__name__}; expected a map")
+        if mode := _mode(value):
+            self._stopped = mode == STOPPED
         return value
 
     def _connect(self, until: float) -> ClientConnection:
@@ -235,7 +255,8 @@ class Client:
             self.metadata, self._sent, self._heard = self._receive(connection, until), 0, 0
         except InvalidStatus as error:
             told = error.response.body.decode(errors="replace").strip() or str(error)
-            if error.response.status_code == CONNECTED:  # the robot's last connection may not be over for the server
+            status = error.response.status_code
+            if status == CONNECTED or status >= BROKEN:  # the robot's last connection may not be over for the server
                 self._lost()
                 raise Late(f"no connection to {self.address} ({told})") from error
             raise Refused(told) from error
@@ -261,6 +282,26 @@ class Client:
         self.close()
         self._next_try = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def _located(host: str, port: int | None, robot: str) -> tuple[str, str]:
+    """The server's address, and the path there. Raises ValueError."""
+    try:
+        parts = urlsplit(host if "://" in host else f"ws://{host}")
+        user, at, place = parts.netloc.rpartition("@")
+        if place.count(":") > 1 and "[" not in place:
+            place = f"[{place}]"  # of IPv6
+        given, name = urlsplit(f"//{place}").port, urlsplit(f"//{place}").hostname
+    except ValueError as error:
+        raise ValueError(f"host: {host!r} is no address ({error}); say such as 'robot.lab' or {EXAMPLE!r}") from None
+    if parts.scheme not in ("ws", "wss") or not name:
+        raise ValueError(f"host: {host!r}; say a name, an address, or such as {EXAMPLE!r}")
+    address = f"{parts.scheme}://{user}{at}{place}"
+    query = parts.query
+    if robot:
+        query = urlencode({**dict(parse_qsl(query, keep_blank_values=True)), "robot": robot})
+    path = parts.path + (f"?{query}" if query else "")
+    return address if port is None or given is not None else f"{address}:{port}", f"/{path.removeprefix('/')}"
 
 
 def _tls(ca: str | None) -> ssl.SSLContext:
@@ -290,7 +331,7 @@ def _number(reply: dict[str, Any], last: int) -> int:
 
 def _check_actions(reply: dict[str, Any]) -> None:
     """Raises Malformed where a robot cannot execute ``actions``, or ``hold`` in their place."""
-    actions, hold = reply.get("actions"), reply.get("hold")
+    actions, hold = reply.get("actions"), reply.get(HOLD)
     if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "fiu" or actions.ndim != 2 or not actions.size:
         found = f"{actions.dtype} {list(actions.shape)}" if isinstance(actions, np.ndarray) else type(actions).__name__
         raise Malformed(f"actions: {found}; expected numbers [horizon, a]")
@@ -303,10 +344,14 @@ def _check_actions(reply: dict[str, Any]) -> None:
         raise Malformed(f"hold: {hold!r}; expected {actions.shape[1]} finite numbers")
 
 
+def _mode(reply: dict[str, Any]) -> Any:
+    """Of the robot, as its server says; None where it does not."""
+    return safety.get("mode") if isinstance(safety := reply.get("safety"), dict) else None
+
+
 def _refuse_over(reply: dict[str, Any], age: float) -> None:
     """Raises Late where a server with an envelope would have held the chunk back, had it known of the way here."""
-    valid_ms, safety = reply.get("valid_until_ms"), reply.get("safety")
-    moves = isinstance(safety, dict) and safety.get("mode") in ("nominal", "degraded")  # who stands has no plan
+    valid_ms, moves = reply.get("valid_until_ms"), _mode(reply) in ("nominal", "degraded")  # who stands has no plan
     if moves and isinstance(valid_ms, (int, float)) and 1e3 * age > valid_ms:
         raise Late(f"the answer came {age:.2f} s after its observation, for which it is valid {valid_ms / 1e3:.2f} s")
 

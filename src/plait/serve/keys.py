@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from plait.config import unknown
 from plait.serve.client import EXECUTED, HEARD, is_whole
 from plait.spec import Spec
 from plait.types import Observation
@@ -20,6 +21,8 @@ INSTRUCTIONS = ("prompt", "task", "instruction", "language_instruction")
 RESET = "reset"
 EPISODES = ("episode", "episode_index")
 AGES = "age_ms"
+NUMBERS = (int, float, np.integer, np.floating)
+AHEAD_S = 1.0  # that a camera's clock may be ahead
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,13 @@ def unchanging(image: np.ndarray) -> np.ndarray:
 
 
 def taken(message: Mapping[str, Any], now: float) -> dict[str, float]:
-    """Modality -> when it was captured, where the client says how old it is: ``{"age_ms": {"images.front": 30.0}}``."""
+    """Modality -> when it was captured, where the client says how old it is: ``{"age_ms": {"images.front": 30.0}}``.
+    Not a number, which counts as late, where the age is none or lies in the future.
+    """
     ages = message.get(AGES)
     if not isinstance(ages, Mapping):
         return {}
-    numbers = (int, float, np.integer, np.floating)
-    return {name: now - _number(age) / 1e3 for name, age in ages.items() if isinstance(age, numbers)}
+    return {name: now - _age(age) for name, age in ages.items() if age is not None}
 
 
 def executed(message: Mapping[str, Any], answer: int) -> int | None:
@@ -135,7 +139,7 @@ def is_reset(message: Mapping[str, Any]) -> bool:
 
 def begins_anew(message: Mapping[str, Any]) -> bool:
     """Whether it says that a new episode begins."""
-    return isinstance(mark := message.get(RESET), (bool, np.bool_)) and bool(mark)
+    return isinstance(mark := message.get(RESET), (bool, np.bool_, int, np.integer)) and bool(mark)
 
 
 def episode(message: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -162,8 +166,8 @@ def agree(message: Mapping[str, Any], spec: Spec, known: Mapping[str, Keys]) -> 
     """The convention that a client's first observation follows.
 
     Raises:
-        ValueError: it has not all that the policy was trained with, or of another size or type; the sentence says
-            what differs.
+        ValueError: it has not all that the policy was trained with, or of another size or type, or its ages are not
+            understood; the sentence says what differs.
     """
     if not known:
         names = ", ".join(map(repr, spec.cameras))
@@ -174,6 +178,7 @@ def agree(message: Mapping[str, Any], spec: Spec, known: Mapping[str, Keys]) -> 
         raise ValueError(f"this observation has {_paths(message)}; missing: {', '.join(missing[best])}")
     keys = known[best]
     wrong = [*_wrong_images(keys.images(message), spec), *_wrong_state(keys.measured(message), spec)]
+    wrong += [*_wrong_instruction(message), *_wrong_ages(message.get(AGES), spec)]
     if wrong:
         raise ValueError("; ".join(wrong))
     return keys
@@ -203,7 +208,8 @@ def _wrong_images(images: Mapping[str, np.ndarray], spec: Spec) -> list[str]:
         height, width = spec.cameras[camera]
         if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
             expected = f"uint8 [height, width, 3], trained with {height} x {width}"
-            found.append(f"camera {camera!r}: {image.dtype} {list(image.shape)}; expected {expected}")
+            kind = type(image[()]).__name__ if image.dtype == object else f"{image.dtype} {list(image.shape)}"
+            found.append(f"camera {camera!r}: {kind}; expected {expected}")
         elif 0 in image.shape or not 0.95 < image.shape[0] * width / (image.shape[1] * height) < 1.05:
             shape = f"{image.shape[0]} x {image.shape[1]} (height x width)"
             found.append(f"camera {camera!r}: {shape} has another aspect than {height} x {width}, as trained; crop it")
@@ -217,6 +223,27 @@ def _wrong_state(state: Any, spec: Spec) -> list[str]:
     return [f"state: {len(state)} numbers; expected {len(spec.state)} ({names})"]
 
 
+def _wrong_instruction(message: Mapping[str, Any]) -> list[str]:
+    told = {key: message[key] for key in INSTRUCTIONS if message.get(key) is not None}
+    if not told or any(isinstance(value, str) for value in told.values()):
+        return []
+    return [f"{key}: {type(value).__name__}; expected text" for key, value in told.items()]
+
+
+def _wrong_ages(ages: Any, spec: Spec) -> list[str]:
+    """The first thing for which nobody could be late."""
+    if ages is None:
+        return []
+    if not isinstance(ages, Mapping):
+        return [f"{AGES}: {type(ages).__name__}; expected milliseconds by modality, {{{spec.modalities[0]!r}: 30.0}}"]
+    for name, age in ages.items():
+        if name not in spec.modalities:
+            return [f"{AGES}: {unknown('modality', str(name)[:60], spec.modalities)}"]
+        if age is not None and not isinstance(age, NUMBERS):
+            return [f"{AGES}: {name!r} is {type(age).__name__}; expected milliseconds"]
+    return []
+
+
 def _at(message: Mapping[str, Any], key: str) -> Any:
     """What stands under ``key``, or under ``images/top`` in the map ``images``."""
     if key in message:
@@ -227,17 +254,22 @@ def _at(message: Mapping[str, Any], key: str) -> Any:
 
 
 def _picture(value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray):
-        return np.zeros(0)  # no picture, whatever it is
+    if not isinstance(value, np.ndarray):  # no picture; kept, so that it is told what it is
+        other = np.empty((), object)
+        other[()] = value
+        return other
     return np.moveaxis(value, 0, -1) if value.ndim == 3 and value.shape[0] == 3 != value.shape[-1] else value
 
 
-def _number(value: Any) -> float:
-    """As a float; an integer beyond all floats is infinite."""
+def _age(value: Any) -> float:
+    """Seconds; not a number where it is none, or of a moment that is still to come."""
+    if not isinstance(value, NUMBERS):
+        return float("nan")
     try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
+        age = float(value) / 1e3
+    except OverflowError:  # an integer beyond all floats
+        age = float("inf") if value > 0 else float("-inf")
+    return age if age >= -AHEAD_S else float("nan")
 
 
 def _paths(message: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ print(loop.run(ticks=300))
 """
 
 import math
+import signal
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
 from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, responsive
 from plait.serve.keys import Keys, accepted, agree, observed, taken
+from plait.serve.metrics import Report, percentiles
 from plait.types import Observation
 
 RECENT = 8  # predictions by which it is told how long the next one takes
@@ -75,34 +77,6 @@ class Simulated:
         self.ended = bool(terminated or truncated)
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a run was like.
-
-    Attributes:
-        ticks: actions that left.
-        rate: the one that was asked for, per second.
-        misses: actions that left more than one step too late.
-        starved: actions for which no chunk was ready, so that the robot held although it was allowed to move.
-        late_ms, infer_ms: percentiles (p50, p99, p99.9, p99.99, max) of how much too late an action left, and of how
-            long a prediction took.
-        delay: the most steps that passed while a prediction was made.
-        stalls: how often the robot's ``observe`` or ``act`` took so long that the watchdog commanded a hold.
-        modes: safety mode -> ticks in it. One in which the action was held back counts as ``hold``: it was starved, its
-            chunk was stale, or not finite.
-    """
-
-    ticks: int
-    rate: float
-    misses: int
-    starved: int
-    late_ms: dict[str, float]
-    infer_ms: dict[str, float]
-    delay: int
-    stalls: int
-    modes: dict[str, int]
-
-
 @dataclass
 class _Asked:
     """A question on its way."""
@@ -124,10 +98,12 @@ class _Plan:
     seen: float = -np.inf  # when its observation was made
     asked: _Asked | None = None
     last: float = -np.inf  # the step at which was asked last
+    left: list[float] = field(default_factory=list)  # when each action did
     late: list[float] = field(default_factory=list)
     infer: list[float] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)  # of the same predictions, in steps
     modes: list[str] = field(default_factory=list)
+    reasons: tuple[str, ...] = ()  # the last ones that there were
     starved: int = 0
 
     def at(self, tick: int) -> Float[np.ndarray, " a"] | None:
@@ -147,6 +123,11 @@ class _Plan:
                 weight = (i + 1) / (blend + 1)
                 chunk[now + i - first] = weight * chunk[now + i - first] + (1 - weight) * old
         self.chunk, self.first, self.seen = chunk, first, seen
+
+    @property
+    def achieved(self) -> float:
+        """Actions per second; 0 for fewer than two."""
+        return (len(self.left) - 1) / max(1e-9, self.left[-1] - self.left[0]) if self.left else 0.0
 
     def drop(self) -> None:
         """The robot stands: what was planned is not done later, nor what is being predicted."""
@@ -229,8 +210,9 @@ class ControlLoop:
 
         The memory begins anew, and where the robot has ``reset``, the envelope too. Otherwise its mode stays, and only
         ``loop.envelope.reset()`` ends a stop. Whatever ends the run, an error or Ctrl-C as well, the last thing that
-        the robot is told is to hold, unless it has ``ended``. It is told so too when ``observe`` or ``act`` does not
-        return for as many steps as the envelope's ``silent_after``. A prediction that hangs is not waited for.
+        the robot is told is to hold, unless it has ``ended``. In the main thread, SIGTERM is as Ctrl-C, unless it has
+        a handler already. It is told to hold too when ``observe`` or ``act`` does not return for as many steps as the
+        envelope's ``silent_after``, from the first ``act`` on. A prediction that hangs is not waited for.
 
         Raises:
             ValueError: the first observation does not fit the policy; the sentence says what differs.
@@ -240,16 +222,17 @@ class ControlLoop:
         refuse_small(ticks=(ticks, 1))
         self._begin()
         plan = _Plan(self.policy.start(1))
-        keys = agree(self.robot.observe(), self.policy.spec, self._known)
+        keys = agree(self._told(), self.policy.spec, self._known)
         watchdog = Watchdog((self.envelope.config.silent_after + 1) / self.rate, self._stalled)
         try:
-            with responsive(), self._held_at_last(), watchdog:
+            with responsive(), terminable(), self._held_at_last(), watchdog:
                 self._run(ticks, plan, keys, watchdog)
         finally:
             plan.leave(1 / self.rate + max(plan.infer, default=0.0) / 1e3)
         return Report(
             ticks=len(plan.late),
             rate=self.rate,
+            achieved=plan.achieved,
             misses=sum(late > 1e3 / self.rate for late in plan.late),
             starved=plan.starved,
             late_ms=percentiles(plan.late),
@@ -257,6 +240,7 @@ class ControlLoop:
             delay=max(plan.delays, default=0),
             stalls=watchdog.stalls,
             modes=dict(Counter(plan.modes)),
+            reasons=plan.reasons,
         )
 
     def _begin(self) -> None:
@@ -311,13 +295,15 @@ class ControlLoop:
                 self._receive(plan, plan.asked, tick)
                 due = time.monotonic()
             action = self._allowed(plan, tick)
-            plan.late.append(1e3 * (time.monotonic() - due))
+            plan.left.append(time.monotonic())
+            plan.late.append(1e3 * (plan.left[-1] - due))
             self._still = self.envelope.still()
+            watchdog.feed()
             self.robot.act(action)
             watchdog.feed()
             if getattr(self.robot, "ended", False):
                 return
-            due = max(due + 1 / self.rate, time.monotonic() - 1 / self.rate)  # what is late is not made up in a rush
+            due = max(due + 1 / self.rate, plan.left[-1])  # what is late is not made up in a rush
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _is_due(self, plan: _Plan, tick: int) -> bool:
@@ -350,11 +336,26 @@ class ControlLoop:
         allowed = self.envelope.limit(wanted, now, age)
         held = any(self.envelope.counts.get(why) != before.get(why) for why in HELD_BACK)
         plan.modes.append(str(Mode.HOLD if held else self.envelope.mode))
+        plan.reasons = self.envelope.reasons or plan.reasons
         return allowed
 
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()
         return {**message, "prompt": self.instruction} if self.instruction else message
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM interrupts as Ctrl-C does, where nobody handles it and where Python lets it be handled."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Watchdog:
@@ -387,11 +388,3 @@ class Watchdog:
                 self._fed, self.stalls = None, self.stalls + 1
                 with suppress(Exception):  # it goes on watching
                     self.stalled()
-
-
-def percentiles(values: list[float]) -> dict[str, float]:
-    """``{"p50", "p99", "p99.9", "p99.99", "max"}``; empty for no values."""
-    if not values:
-        return {}
-    shares = {"p50": 50, "p99": 99, "p99.9": 99.9, "p99.99": 99.99, "max": 100}
-    return {name: round(float(np.percentile(values, share)), 3) for name, share in shares.items()}

@@ -1,19 +1,27 @@
-"""What a server counts, as Prometheus reads it (text format 0.0.4)."""
+"""What is counted: of a server, as Prometheus reads it (text format 0.0.4), and of a run of the control loop."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from plait.safety.modes import Mode
+
 BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # milliseconds
+KINDS = ("malformed", "refused", "failed", "slow_reader", "superseded", "silent", "unanswered")
 FAULTS = ("missing", "late", "wrong", "empty", "black", "white", "constant", "noisy", "frozen")
+OTHER = "other"
+LIMITS = ("limits", "acceleration", "speed", "slowed", "box", "held", "stale", "not finite")
 
 
 def fault(reason: str) -> str:
-    """The kind of an input's fault, from what health says of it: one of ``FAULTS``, or ``other`` (numbers or words that
+    """The kind of an input's fault, from what health says of it: one of ``FAULTS``, or ``OTHER`` (numbers or words that
     cannot be used). What a user has sent is never a part of it.
     """
     word = reason.split(maxsplit=1)[0].rstrip(",")
-    return word if word in FAULTS else "other"
+    return word if word in FAULTS else OTHER
 
 
 class Histogram:
@@ -38,13 +46,16 @@ class Histogram:
 
 
 class Metrics:
-    """One server's numbers since it started.
+    """One server's numbers since it started. What is known before it happens begins at 0, so that an increase is seen.
+
+    Args:
+        modalities: those of which input faults can be.
 
     Attributes:
         latency_ms: from an observation's arrival to its answer.
         batch: observations that were computed together.
         misses: answers that came later than the deadline.
-        faults: kind -> how many: ``malformed``, ``refused``, ``failed``, ``late``, ``slow_reader`` end a session;
+        faults: kind -> how many: ``malformed``, ``refused``, ``failed``, ``slow_reader`` end a session;
             ``superseded``, ``silent`` and ``unanswered`` do not.
         input_faults: (modality, ``fault``) -> how often one began.
         limited: reason -> how many actions the envelope has changed.
@@ -52,13 +63,14 @@ class Metrics:
         sessions: open ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modalities: Iterable[str] = ()) -> None:
         self.latency_ms, self.batch = Histogram(), Histogram((1, 2, 4, 8, 16, 32))
         self.misses = self.opened = self.sessions = 0
-        self.faults: Counter[str] = Counter()
-        self.input_faults: Counter[tuple[str, str]] = Counter()
-        self.limited: Counter[str] = Counter()
-        self.modes: dict[str, float] = {}
+        pairs = [(modality, kind) for modality in modalities for kind in (*FAULTS, OTHER)]
+        self.faults: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        self.input_faults: Counter[tuple[str, str]] = Counter(dict.fromkeys(pairs, 0))
+        self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
+        self.modes: dict[str, float] = {str(mode): 0.0 for mode in Mode}
 
     def in_mode(self, mode: str, seconds: float) -> None:
         """A session spent so many seconds in this safety mode."""
@@ -103,3 +115,42 @@ def _escaped(value: str) -> str:
 
 def _described(name: str, kind: str, text: str) -> tuple[str, str]:
     return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of the control loop was like.
+
+    Attributes:
+        ticks: actions that left.
+        rate, achieved: actions per second, as was asked for and as they left.
+        misses: actions that left more than one step too late.
+        starved: actions for which no chunk was ready, so that the robot held although it was allowed to move.
+        late_ms, infer_ms: percentiles (p50, p99, p99.9, p99.99, max) of how much too late an action left, and of how
+            long a prediction took. An action is due a step after the one before was due, or when that left, if later.
+        delay: the most steps that passed while a prediction was made.
+        stalls: how often the robot's ``observe`` or ``act`` took so long that the watchdog commanded a hold.
+        modes: safety mode -> ticks in it. One in which the action was held back counts as ``hold``: it was starved, its
+            chunk was stale, or not finite.
+        reasons: the last ones that the envelope gave; empty when there was never any.
+    """
+
+    ticks: int
+    rate: float
+    achieved: float
+    misses: int
+    starved: int
+    late_ms: dict[str, float]
+    infer_ms: dict[str, float]
+    delay: int
+    stalls: int
+    modes: dict[str, int]
+    reasons: tuple[str, ...]
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """``{"p50", "p99", "p99.9", "p99.99", "max"}``; empty for no values."""
+    if not values:
+        return {}
+    shares = {"p50": 50, "p99": 99, "p99.9": 99.9, "p99.99": 99.99, "max": 100}
+    return {name: round(float(np.percentile(values, share)), 3) for name, share in shares.items()}

@@ -22,7 +22,7 @@ from plait.config import refuse_small
 from plait.policy import Policy
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.serve.batching import Batcher, Engine, responsive
-from plait.serve.client import KEPT
+from plait.serve.client import CONNECTED, KEPT
 from plait.serve.codec import pack
 from plait.serve.keys import EPISODES, INSTRUCTIONS, RESET, accepted
 from plait.serve.metrics import Metrics
@@ -121,7 +121,7 @@ class Server:
         envelope: Callable[[], Envelope] | None = None,
         described: Mapping[str, Any] | None = None,
     ) -> None:
-        self.policy, self.metrics = policy, Metrics()
+        self.policy, self.metrics = policy, Metrics(policy.spec.modalities)
         if unknown := set(config.keys.values()) - policy.spec.cameras.keys():
             raise ValueError(f"keys: no camera {sorted(unknown)[0]!r}; the policy has {sorted(policy.spec.cameras)}")
         first = envelope() if envelope else None  # what does not fit the embodiment is told now
@@ -206,8 +206,8 @@ class Server:
     async def _handle(self, connection: ServerConnection) -> None:
         assert connection.request is not None
         name, address = named(connection.request.path), "{}:{}".format(*connection.remote_address[:2])
-        with self._robots.connected(name, address) as envelope:
-            session = Session(self._served, connection, envelope)
+        with self._robots.connected(name, address) as robot:
+            session = Session(self._served, connection, robot)
             self._sessions.add(session)
             self.metrics.sessions, self.metrics.opened = len(self._sessions), self.metrics.opened + 1
             try:
@@ -226,12 +226,20 @@ class Server:
             return connection.respond(401, "the API key is missing or wrong\n")
         if request.path == METRICS:
             return connection.respond(200, self.metrics.text())
-        if len(self._sessions) >= self.config.sessions:
-            return connection.respond(503, f"{self.config.sessions} sessions are open, which is all; try again later\n")
         if refusal := self._robots.refusal(named(request.path)):
             status, sentence = refusal
+            if status == CONNECTED:
+                self._probe(named(request.path))
             return connection.respond(status, f"{sentence}\n")
+        if len(self._sessions) >= self.config.sessions:
+            return connection.respond(503, f"{self.config.sessions} sessions are open, which is all; try again later\n")
         return None
+
+    def _probe(self, name: str) -> None:
+        """Is the connection of the robot of that name lost? Its client may be back before the next regular ping."""
+        for session in self._sessions:
+            if session.robot.name == name and not session.probed:
+                session.probed = asyncio.create_task(session.probe())
 
     def _authorised(self, given: str) -> bool:
         wanted = self.config.api_key

@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from plait.safety.envelope import Envelope
 from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
 from plait.serve.batching import Answer, Batcher, Question
+from plait.serve.client import HEARD, HOLD, STOPPED
 from plait.serve.codec import Limits, Malformed, pack, unpack
 from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, executed, is_reset, observed, taken
 from plait.serve.metrics import Metrics, fault
+from plait.serve.robots import Robot
 from plait.spec import INSTRUCTION
 from plait.types import Observation
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from plait.serve.server import ServeConfig
 
 ERROR = 1011  # the close code of a session that ends with a sentence
+PONG_S = 1.0  # within which a client answers whose name another one wants
 
 
 @dataclass
@@ -56,20 +60,23 @@ class Session:
     """Answers each message of one connection in order.
 
     Attributes:
+        probed: by ``probe``, where it runs.
         last: when the newest observation came.
         asking: since when the policy has answered nothing; None where it is not asked, or has answered.
     """
 
     served: Served
     connection: ServerConnection
-    envelope: Envelope | None
+    robot: Robot
+    probed: asyncio.Task[None] | None = None
     last: float = field(default_factory=time.monotonic)
     asking: float | None = None
 
     def __post_init__(self) -> None:
         served = self.served
         self.memory, self.begins = served.policy.start(1), True
-        self.keys: Keys | None = None
+        self.envelope, self.first = self.robot.envelope, True  # whether no message has come yet
+        self.agreed = False  # the keys of this session
         self.told: tuple[Any, ...] = ("",)
         self.faults: set[tuple[str, str]] = set()  # of the last observation, as they are counted
         self.sequence, self.previous_ms = 0, 0.0
@@ -114,11 +121,25 @@ class Session:
             self.envelope.silent(now)
             self.served.metrics.faults["silent"] += self.envelope.mode.stands
 
+    async def probe(self) -> None:
+        """End a connection that is lost without notice: its client answers nothing."""
+        try:
+            async with asyncio.timeout(PONG_S):
+                await (await self.connection.ping())
+        except TimeoutError:
+            self.connection.transport.abort()
+        except ConnectionClosed:
+            pass
+        self.probed = None
+
     async def _read(self) -> None:
         """At once, whatever the policy does: what is read late would be taken for new."""
         try:
             async for message in self.connection:
                 arrived = self._taken(message)
+                if self.first and isinstance(arrived.message, dict):
+                    self._begun(arrived.message, arrived.at)
+                self.first = False
                 self._supersede(arrived)
                 self._waiting.put_nowait(arrived)
                 await asyncio.sleep(0)  # one robot's flood keeps no other waiting
@@ -128,6 +149,19 @@ class Session:
         self._waiting.put_nowait(None)
         if self._asked and not self._asked.done():  # the robot may come back, whatever the policy does
             self._asked.set_exception(ConnectionError("the client has gone"))
+
+    def _begun(self, first: dict[str, Any], at: float) -> None:
+        """What a client says in its first message of what it was told before, maybe by a server that has ended. It may
+        make its robot stand, never move.
+        """
+        stopped, hold = first.pop(STOPPED, None), first.pop(HOLD, None)
+        if self.envelope is None:
+            return
+        if self.robot.keys is None:  # else the envelope knows better
+            with suppress(TypeError, ValueError, OverflowError):  # no numbers
+                self.envelope.told(np.array(hold, np.float64))
+        if stopped is True:
+            self.envelope.stop(at, "stopped before it connected, says the client")
 
     def _supersede(self, newer: Arrived) -> None:
         """Of an observation that waits, when a newer one comes, only that it begins an episode is kept."""
@@ -165,6 +199,7 @@ class Session:
         if self.envelope and self.left and (steps := executed(message, self.left)) is not None:
             self.envelope.executed(steps)
         self.left = 0
+        message.pop(HEARD, None)  # it is the protocol's, and no part of an observation
         if begins_anew(message):
             self._reset()
             if is_reset(message):
@@ -178,10 +213,9 @@ class Session:
 
     async def _act(self, message: dict[str, Any], arrived: Arrived) -> dict[str, Any]:
         spec, served = self.served.policy.spec, self.served
-        if self.keys is None or self.envelope is None:  # later on, what is wrong is the envelope's to judge
-            self.keys = agree(message, spec, served.known if self.keys is None else {"": self.keys})
+        keys = self._agreed(message)
         self.last = arrived.at
-        observation = observed(message, self.keys, spec)
+        observation = observed(message, keys, spec)
         words, asks = observation.instruction[0], True
         if self.envelope:
             judged = self.envelope.judge(observation, arrived.at, taken(message, arrived.at))
@@ -194,6 +228,22 @@ class Session:
         told = (words if served.config.reset_on_instruction else "", *episode(message))
         self.begins, self.told = self.begins or told != self.told, told
         return await self._reply(observation, arrived, asks)
+
+    def _agreed(self, message: dict[str, Any]) -> Keys:
+        """The keys of this observation. What is wrong later on is the envelope's to judge, and so is what is missing in
+        the first one of a robot that comes back. Otherwise, raises ValueError where it does not fit.
+        """
+        keys, known, spec = self.robot.keys, self.served.known, self.served.policy.spec
+        if self.envelope is None or not self.agreed:
+            try:
+                mine = {} if keys is None else {"": keys}
+                keys = agree(message, spec, mine if self.agreed else {**mine, **known})
+            except ValueError:
+                if keys is None or self.envelope is None or any(_complete(message, one) for one in known.values()):
+                    raise
+            self.robot.keys, self.agreed = keys, True
+        assert keys is not None
+        return keys
 
     async def _reply(self, observation: Observation, arrived: Arrived, asks: bool) -> dict[str, Any]:
         """Args: asks: whether the policy is asked; the envelope makes a hold of the zeros otherwise."""
@@ -288,6 +338,10 @@ class Session:
             await self.connection.close(ERROR, kind)
         except ConnectionClosed:
             pass
+
+
+def _complete(message: Mapping[str, Any], keys: Keys) -> bool:
+    return keys.images(message).keys() == keys.cameras.keys() and not (keys.state and keys.measured(message) is None)
 
 
 class Allowance:
