@@ -3,27 +3,23 @@
 python benchmarks/blind.py --dataset quickstart/dataset --out runs/blind --hardware "2 CPU cores"
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from altered import train
 from publish import RESULTS, publish, table
 
 from plait import checkpoint
 from plait.config import to_dict
 from plait.data.lerobot import Dataset
-from plait.data.loader import Loader
-from plait.encoders.tokenizer import Tokenizer
 from plait.evaluate.rollout import WHOLE, evaluate
 from plait.files import read_json
 from plait.nn.device import has_bfloat16, pick_device
-from plait.recipes import RECIPES, Recipe
+from plait.recipes import RECIPES
 from plait.spec import INSTRUCTION
-from plait.train.loop import Source, fit
-from plait.train.run import Run
 from plait.types import Batch
 
 HEADER = ("policy", "success", "95 % interval", "scenes")
@@ -32,31 +28,10 @@ Chance is 25 % for a policy that picks one of the four objects; regression to th
 none."""
 
 
-@dataclass
-class WithoutWords:
-    """A source whose instructions are all absent."""
-
-    source: Source
-
-    def stream(self, start: int, stop: int) -> Iterator[Batch]:
-        return map(_silence, self.source.stream(start, stop))
-
-    def validation(self) -> Iterator[Batch]:
-        return map(_silence, self.source.validation())
-
-
-def _silence(batch: Batch) -> Batch:
+def silent(batch: Batch) -> Batch:
+    """Without its words."""
     present = batch.inputs.present | {INSTRUCTION: torch.zeros(len(batch), dtype=torch.bool)}
     return replace(batch, inputs=replace(batch.inputs, present=present))
-
-
-def train(data: Dataset, recipe: Recipe, out: Path) -> None:
-    torch.manual_seed(recipe.train.seed)
-    policy = recipe.policy.build(data.spec, Tokenizer.build(data.tasks), data.statistics())
-    size = policy.config.image_size, policy.config.image_size
-    loader = Loader(data, policy.prepare, policy.horizon, recipe.train.batch_size, size, augment=recipe.train.augment)
-    made_with = {"benchmark": "blind", "policy": to_dict(recipe.policy), "train": to_dict(recipe.train)}
-    fit(policy, WithoutWords(loader), recipe.train, Run(out, made_with, checkpoint.save))
 
 
 def row(policy: str, total: dict[str, Any]) -> list[str]:
@@ -90,7 +65,7 @@ def main(
     """
     data, settings = Dataset.open(dataset), RECIPES[recipe]()
     settings = replace(settings, train=replace(settings.train, steps=steps or settings.train.steps))
-    train(data, settings, out)
+    train(data, settings, out, silent)
     env_args = data.provenance()["arguments"]["env_args"]
     policy = checkpoint.load(out)
     result = evaluate(policy, "tabletop", env_args, episodes=episodes, instructions="absent", out=out / "eval")

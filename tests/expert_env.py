@@ -1,11 +1,12 @@
 """A small and fast environment with an expert, to see how recording deals with failures; ``expert_env:Count-v0``.
 
 The expert fails in scenes with an odd seed. ``die`` is a file: while it exists, the worker that runs a scene deletes it
-and ends at once; ``stubborn`` ends every worker; ``broken`` raises.
+and ends at once; ``stubborn`` ends every worker; ``broken`` raises; ``handless``: it has no gripper.
 """
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -24,6 +25,8 @@ class Count(gymnasium.Env):
     def __init__(self, die: str = "", fault: str = "") -> None:
         self.die, self.fault = die, fault
         self.embodiment = Spec({"top": (8, 8)}, ("x",), ("dx", "gripper"), rate=5.0, gripper="positive_closes")
+        if fault == "handless":
+            self.embodiment = replace(self.embodiment, gripper="none")
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

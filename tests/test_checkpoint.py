@@ -7,6 +7,7 @@ import torch
 
 import plait
 from plait.checkpoint import CHECKPOINTS, CONFIG, MODEL, fingerprint, save
+from plait.fusion import UnifiedConfig
 from policies import random_observation, small_policy
 
 
@@ -68,3 +69,13 @@ def test_bad_checkpoints_are_refused_in_a_sentence(tmp_path: Path) -> None:
     (folder / CONFIG).write_text("{")
     with pytest.raises(ValueError, match="is not a plait config"):
         plait.load(folder)
+
+
+def test_a_checkpoint_from_before_the_fusions_had_blocks_loads(tmp_path: Path) -> None:
+    policy = small_policy(fusion=UnifiedConfig(stages=()))
+    save(policy, tmp_path / "c")
+    told = json.loads((tmp_path / "c" / CONFIG).read_text())
+    del told["policy"]["fusion"]["stages"]
+    (tmp_path / "c" / CONFIG).write_text(json.dumps(told))
+    inputs = policy.prepare(random_observation())
+    assert torch.equal(plait.load(tmp_path / "c").predict(inputs), policy.predict(inputs))

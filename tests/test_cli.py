@@ -132,7 +132,7 @@ def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
             "plait: --train.steps: 'x' is not a whole number. (",
         ),
         ("record tabletop --episodes 1 --out o --pushes x", "plait: --pushes: 'x' is not a number. ("),
-        ("record tabletop --episodes 1 --out o --pushes -0.1", "demonstration.pushes: -0.1 is too small; at least 0"),
+        ("record tabletop --episodes 1 --out o --pushes -0.1", "record.pushes: -0.1 is too small; at least 0"),
         ("record tabletop --episodes 1 --out o --seed -1", "seed: -1 is too small; at least 0"),
         ("record tabletop --episodes 1 --out o --workers 1 --env-args famly=pick", "tabletop has no argument 'famly'"),
         ("record tabletop --episodes 1 --out o --env-args size=8 size=9", "--env-args: 'size' is given twice"),

@@ -54,9 +54,17 @@ def load(path: Path | str) -> Policy:
         raise ValueError(f"checkpoint {folder}: aligned encoders, no policy; plait train --init {path} starts one")
     if missing := {"policy", "spec"} - description.keys():
         raise ValueError(f"checkpoint {folder}: {CONFIG} says nothing of {sorted(missing)}; copy the folder again")
-    config = from_dict(PolicyConfig, description["policy"], "policy")
+    config = from_dict(PolicyConfig, _completed(description["policy"]), "policy")
     spec = from_dict(Spec, description["spec"], "spec")
     return read(folder, lambda tokenizer: config.build(spec, tokenizer, pretrained=False))
+
+
+def _completed(policy: Any) -> Any:
+    """What was written before these fusions had residual blocks says nothing of them: it has none."""
+    fusion = policy.get("fusion") if isinstance(policy, dict) else None
+    if isinstance(fusion, dict) and fusion.get("type") in ("cross_attention", "unified", "experts"):
+        return policy | {"fusion": {"stages": []} | fusion}
+    return policy
 
 
 def write(

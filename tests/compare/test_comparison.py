@@ -14,6 +14,7 @@ from plait.compare.bench import Bench
 from plait.compare.cell import Setup
 from plait.compare.comparison import compare
 from plait.diagnose import cost
+from plait.fusion import FilmConfig
 
 SETUP = Setup("tabletop", {"size": 32}, steps=3, batch_size=8, episodes=2)
 GRID = {"seeds": 1, "contrasts": (), "workers": 1, "device": "cpu"}
@@ -78,6 +79,15 @@ def test_other_settings_need_another_folder(
     other = replace(SETUP, steps=4)
     with pytest.raises(ValueError, match=r"-9-seed0.*\.json was made with other settings: steps \(3 then, 4 now\)"):
         compare(other, finished, fusions, [12], **GRID)
+
+
+def test_cells_of_a_fusion_with_other_defaults_are_not_pooled(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wider(self: FilmConfig) -> None:
+        object.__setattr__(self, "depth", 7)
+
+    monkeypatch.setattr(FilmConfig, "__post_init__", wider)
+    with pytest.raises(ValueError, match=r"other settings: made_with\.policy\.fusion\.depth \(\d+ then, 7 now\)"):
+        compare(SETUP, finished, ["film"], [9], **GRID)
 
 
 def test_demonstrations_that_do_not_suffice_are_told_before_more_are_recorded(

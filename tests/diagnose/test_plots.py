@@ -51,7 +51,13 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize("labels", [["a", "b"], ["the red ball", "the blue cube", "the green cone"], SENTENCES])
+KOREAN = ["빨간 공을 집어 파란 상자 안에 넣어줘", "노란 원기둥을 초록 정육면체 왼쪽에 놓아줘", "파란 공을 밀어줘"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a", "b"], ["the red ball", "the blue cube", "the green cone"], SENTENCES, KOREAN, ["", "_b"], ["M" * 90]],
+)
 def test_however_long_the_labels_are_both_maps_have_their_place(labels: list[str]) -> None:
     embeddings = {name: torch.randn(48, 8) for name in ("the corner2 camera", "the words")}
     figure = embedding_map(embeddings, (labels * 48)[:48])
@@ -60,6 +66,7 @@ def test_however_long_the_labels_are_both_maps_have_their_place(labels: list[str
         picture = webp(figure)
     for axes in figure.axes:
         place = axes.get_position()
+        assert len(axes.get_legend().get_texts()) == len(axes.collections)
         assert place.width > 0.4 and place.height * figure.get_figheight() > 2.5
     assert not cut(picture)
 

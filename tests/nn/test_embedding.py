@@ -24,6 +24,14 @@ def test_a_block_lets_a_patch_see_its_neighbours() -> None:
     assert out.grid == (7, 5) and seen[0].any(dim=-1).nonzero().flatten().tolist() == around
 
 
+def test_with_blocks_a_patch_is_not_linear_in_the_encoders_output() -> None:
+    data, every = torch.randn(1, 35, 8), torch.ones(1, 35, dtype=torch.bool)
+    for stages, linear in (((), True), ((6,), False)):
+        embed = GridEmbedding(SHAPE, 12, stages=stages).eval()
+        zero, one, minus = (embed(Tokens(k * data, every, (7, 5))).data for k in (0.0, 1.0, -1.0))
+        assert torch.allclose(one - zero, zero - minus, atol=1e-5) == linear
+
+
 @pytest.mark.parametrize(("stages", "grid"), [((6, 10), (4, 3)), ((6, 10, 4), (2, 2))])
 def test_each_block_after_the_first_halves_the_grid(stages: tuple[int, ...], grid: tuple[int, int]) -> None:
     mask = torch.stack([torch.ones(35, dtype=torch.bool), torch.arange(35) == 0])

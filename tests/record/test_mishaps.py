@@ -97,10 +97,25 @@ def test_slips_of_what_is_no_gripper_are_refused(spec: Spec):
 def test_an_expert_grasps_again_what_slipped():
     """While the fingers are held open the recorded action closes them, and the episode takes longer."""
     env, how = Tabletop("pick", cameras=()), DemonstrationConfig(slips=0.1)
-    lengths = []
+    lengths, against = [], 0
     for seed in range(7, 13):
         clean, disturbed = demonstrate(env, seed), demonstrate(env, seed, how=how)
         assert clean is not None and disturbed is not None
-        assert set(disturbed.action[:, -1]) <= set(clean.action[:, -1])
+        mishaps = how.mishaps(env.embodiment, seed)
+        against += sum(wanted[-1] > 0 > mishaps(wanted)[-1] for wanted in disturbed.action)
         lengths.append(len(disturbed.action) - len(clean.action))
-    assert max(lengths) > SLIP_STEPS
+    assert max(lengths) > SLIP_STEPS and against > 2 * SLIP_STEPS
+
+
+def test_each_try_slips_in_its_own_way():
+    first, second = (Slips(SPEC, 0.1, 0, attempt) for attempt in (0, 1))
+    assert [first(ACTION, ACTION)[0] for _ in range(99)] != [second(ACTION, ACTION)[0] for _ in range(99)]
+
+
+def test_the_longest_demonstration_is_one_until_success():
+    env = Tabletop("pick", cameras=())
+    whole = demonstrate(env, seed=5)
+    assert whole is not None
+    how = DemonstrationConfig(longest=len(whole.action), dwell=4)
+    dwelling = demonstrate(env, 5, how=how)
+    assert dwelling is not None and len(dwelling.action) == len(whole.action) + 4

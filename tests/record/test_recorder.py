@@ -103,7 +103,7 @@ def test_a_full_disk_is_told_with_what_is_safe(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("pushes", [-0.1, float("nan"), float("inf")])
 def test_pushes_that_are_no_strength_are_refused(pushes: float):
-    with pytest.raises(ValueError, match=f"demonstration.pushes: {pushes} is (too small|not finite); at least 0"):
+    with pytest.raises(ValueError, match=f"record.pushes: {pushes} is (too small|not finite); at least 0"):
         DemonstrationConfig(pushes=pushes)
 
 
@@ -215,6 +215,23 @@ def test_a_demonstration_that_dwells_goes_on_after_success(tmp_path: Path, scene
     assert not [finding for finding in examine(long).findings if finding.severity == "error"]
 
 
+def test_a_recording_in_which_the_longest_counted_the_dwelling_is_not_continued(tmp_path: Path) -> None:
+    how = DemonstrationConfig(dwell=2, longest=60)
+    record("tabletop", tmp_path / "d", 1, {"size": 32}, workers=1, how=how)
+    file = tmp_path / "d" / layout.PLAIT
+    told = json.loads(file.read_text())
+    del told["provenance"]["arguments"]["slips"]
+    file.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="d: recorded when --longest counted the steps of --dwell too"):
+        record("tabletop", tmp_path / "d", 2, {"size": 32}, workers=1, how=how)
+
+
+def test_a_robot_without_a_gripper_is_refused_before_anything_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"slips: 0\.1, but this robot has no gripper that could slip"):
+        record(ENV, tmp_path / "d", 1, {"fault": "handless"}, workers=1, how=DemonstrationConfig(slips=0.1))
+    assert not (tmp_path / "d").exists() or not list((tmp_path / "d").iterdir())
+
+
 def test_tries_that_would_all_be_the_same_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"demonstration\.tries: 3; they differ by pushes or slips"):
+    with pytest.raises(ValueError, match=r"record\.tries: 3; they differ by pushes or slips"):
         DemonstrationConfig(tries=3)

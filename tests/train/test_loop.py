@@ -121,13 +121,44 @@ def test_bfloat16_learns_almost_the_same(whole, tmp_path: Path) -> None:
     assert mine == pytest.approx(theirs, rel=0.05)
 
 
-def test_a_loss_that_cannot_be_compiled_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+class Elsewhere(Exception):
+    """As torch raises what went wrong in a process that compiled."""
+
+    details = "Traceback\n  File x\nRuntimeError: no nvcc"
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (RuntimeError("Failed to find C compiler.\nlong story"), r"RuntimeError: Failed to find C compiler\."),
+        (Elsewhere("An exception occurred in a subprocess:"), "Elsewhere: RuntimeError: no nvcc"),
+        (OSError(), "OSError: no reason is given"),
+    ],
+    ids=str,
+)
+def test_a_loss_that_cannot_be_compiled_is_told_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, told: str
+) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("Failed to find C compiler.\nlong story")
+        raise cause
 
     monkeypatch.setattr("torch.compile", partial(torch.compile, backend=broken))
-    with pytest.raises(ValueError, match=r"^train\.compile: Failed to find C compiler\.; .* say --train\.no-compile$"):
+    with pytest.raises(ValueError, match=rf"^train\.compile: {told}; .* say --train\.no-compile$"):
         compiled(lambda batch: {"loss": batch.sum()})(torch.ones(3))
+
+
+def test_memory_that_is_not_there_is_no_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=broken))
+    with pytest.raises(torch.OutOfMemoryError):
+        compiled(lambda batch: {"loss": batch.sum()})(torch.ones(3))
+
+
+def test_on_a_cpu_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("compiled"))
+    tiny.train(tmp_path, replace(tiny.CONFIG, compile=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

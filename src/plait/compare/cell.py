@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from typing import Any, Literal
 
-from plait.config import members, part_name, refuse_small, unknown
+from plait.config import members, part_name, refuse_small, to_dict, unknown
 from plait.fusion import Fusion
 from plait.recipes import RECIPES
 
@@ -92,10 +92,14 @@ class Cell:
         return self if self.rate is not None else replace(self, rate=setup.learning_rate(self.fusion))
 
     def settings(self, setup: Setup) -> dict[str, Any]:
-        """Everything that its numbers depend on."""
+        """Everything that its numbers depend on; the width follows from the rest."""
         common = asdict(setup)
         del common["learning_rates"], common["rates"]
-        return {**common, **asdict(self.at_rate(setup))}
+        recipe = RECIPES[setup.recipe]()
+        part = recipe.policy.fusion if self.fusion == setup.reference else members(Fusion)[self.fusion]()
+        made_with = to_dict(replace(recipe, policy=replace(recipe.policy, fusion=part)))
+        made_with["policy"]["fusion"].pop("width", None)
+        return {**common, **asdict(self.at_rate(setup)), "made_with": made_with}
 
 
 def grid(

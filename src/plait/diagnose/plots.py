@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from math import isqrt
-from textwrap import fill, wrap
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from plait.config import refuse_small, unknown
 from plait.diagnose.overlay import overlaid
 from plait.diagnose.style import COLOURS, mark, styled
-from plait.evaluate.lettering import font_for, legible
+from plait.evaluate.lettering import font_for, legible, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 ACROSS = 6  # pictures beside each other
-ACROSS_LEGEND = 44  # letters of a legend below one of two panels
+LETTERS, PANEL, MARK = 9, 250, 34  # points: size, width of a legend's text below one of two panels, beside it
 LABELS = len(COLOURS) - 1  # that have a colour of their own; the others share the last one
 Projection = Literal["t-SNE", "UMAP"]
 
@@ -124,7 +124,7 @@ def embedding_map(
     modalities = [name for name, rows in embeddings.items() for _ in rows]
     often = [label for label, _ in Counter(labels).most_common(LABELS)]
     shown = [label if label in often else "others" for label in labels]
-    rows = max(_columns(names)[1] for names in (set(modalities), set(shown)))
+    rows = max(_told(names)[2] for names in (set(modalities), set(shown)))
     figure = Figure(figsize=(8.6, 4.0 + 0.19 * rows), layout="constrained")  # the legends lie below
     left, right = figure.subplots(1, 2)
     _scatter(left, points, modalities, "by modality", projection)
@@ -133,24 +133,31 @@ def embedding_map(
 
 
 def _scatter(axes: "Axes", points: Tensor, labels: Sequence[str], title: str, projection: str) -> None:
-    names = sorted(set(labels), key=lambda name: (name == "others", name))
+    names, handles = sorted(set(labels), key=lambda name: (name == "others", name)), []
     for number, name in enumerate(names):
         colour, marker = mark(number)
         here = points[[label == name for label in labels]]
-        told = fill(legible(name), ACROSS_LEGEND)
-        axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, marker=marker, label=told)
+        handles.append(axes.scatter(*here.T.numpy(), s=14, alpha=0.75, linewidths=0, color=colour, marker=marker))
     axes.set(title=title, xlabel=f"{projection} 1", ylabel=f"{projection} 2", xticks=[], yticks=[])
-    columns, _ = _columns(names)
-    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=columns, frameon=False, fontsize=9)
+    texts, columns, _ = _told(names)
+    place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "frameon": False}
+    legend = axes.legend(handles, texts, ncols=columns, fontsize=LETTERS, **place)
     _lettered(*legend.get_texts())
 
 
-def _columns(names: Collection[str]) -> tuple[int, int]:
-    """Into how many columns these names go below one of two panels, and how many lines they then take."""
-    widest = max(len(line) for name in names for line in wrap(name, ACROSS_LEGEND) or [""])
-    columns = max(1, min(3, (ACROSS_LEGEND + 5) // (widest + 5)))  # 5: the mark and the space between two columns
-    lines = sum(len(wrap(name, ACROSS_LEGEND)) for name in names)
-    return columns, -(-lines // columns)
+def _short(text: str) -> str:
+    """At most two or three lines of a legend, and no word longer than one."""
+    words = [word if len(word) <= 24 else f"{word[:23]}…" for word in text.split()]
+    return shorten(" ".join(words), 99, placeholder=" …")
+
+
+def _told(names: Collection[str]) -> tuple[list[str], int, int]:
+    """What a legend below one of two panels says of these names, in how many columns, and how many lines it has."""
+    short = [_short(legible(name)) or "(empty)" for name in names]
+    texts = ["\n".join(wrapped(text, PANEL, LETTERS)) for text in short]
+    widest = max(font_for(line, LETTERS).getlength(line) for text in texts for line in text.splitlines())
+    columns = max(1, min(3, int((PANEL + MARK) // (widest + MARK))))
+    return texts, columns, -(-sum(text.count("\n") + 1 for text in texts) // columns)
 
 
 def visualize_cross_attention(

@@ -44,9 +44,9 @@ class DemonstrationConfig:
     dwell: int = 0
 
     def __post_init__(self) -> None:
-        refuse_outside(self, slips="[0, 1)", dwell="[0, inf)")
+        refuse_outside(self, "record", slips="[0, 1)", dwell="[0, inf)")
         if self.tries > 1 and not (self.pushes or self.slips):
-            raise ValueError(f"demonstration.tries: {self.tries}; they differ by pushes or slips, so give one of these")
+            raise ValueError(f"record.tries: {self.tries}; they differ by pushes or slips, so give one of these")
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> "DemonstrationConfig":

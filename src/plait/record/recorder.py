@@ -127,4 +127,6 @@ def _check_same(out: Path, arguments: dict[str, Any]) -> None:
     if not read_info(out)["total_episodes"]:
         return  # a recording that failed at once binds nobody
     before = read_plait(out)["provenance"].get("arguments", {})
+    if before.get("dwell") and before.get("longest") and "slips" not in before:
+        raise ValueError(f"{out}: recorded when --longest counted the steps of --dwell too; say --out another folder")
     refuse_other(out, differences(to_dict(CLEAN) | before, arguments))  # older ones had fewer

@@ -20,8 +20,8 @@ class Team:
     """Workers, each with an environment of its own. A context manager: leaving it ends them.
 
     Args:
-        arguments: of the recording, as JSON can hold them: env, env_args, seed, pushes, longest, tries, images; and
-            ``cache``: whether episodes shall have ``pixels``.
+        arguments: of the recording, as JSON can hold them: env, env_args, seed, those of ``DemonstrationConfig``,
+            images; and ``cache``: whether episodes shall have ``pixels``.
 
     Attributes:
         spec: the environment's embodiment.

@@ -33,6 +33,7 @@ def work(channel: Channel) -> None:
     env: Any = made.unwrapped
     if not hasattr(env, "expert") or not hasattr(env, "embodiment"):
         raise ValueError(f"{arguments['env']}: has no scripted expert; record an environment that comes with plait")
+    DemonstrationConfig.of(arguments).mishaps(env.embodiment, 0)  # refuses a gripper that cannot slip, at once
     kinds = storage(env.embodiment, arguments["images"])
     channel.send(json.dumps(to_dict(env.embodiment)).encode())
     while True:

@@ -99,7 +99,12 @@ def compiled(loss: Loss) -> Loss:
         try:
             return fast(batch)
         except BackendCompilerFailed as error:
-            why = str(error.inner_exception).strip().partition("\n")[0]
+            cause: Any = error.inner_exception
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from error
+            details = getattr(cause, "details", "")  # the traceback of a process that compiled
+            lines = (details or str(cause)).strip().splitlines() or ["no reason is given"]
+            why = f"{type(cause).__name__}: {lines[-1 if details else 0]}"
             raise ValueError(f"train.compile: {why}; install what is missing, or say --train.no-compile") from error
 
     return call

@@ -61,7 +61,7 @@ def perform(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The first observation, and observation and info after each action, until the environment ends the episode."""
     yield scene.reset(env)[0], {}
-    disturbed = case.shown.mishaps(case.spec, scene.seed, scene.attempt)
+    disturbed = case.shown.mishaps(case.env_spec or case.spec, scene.seed, scene.attempt)  # the dataset's may be wrong
     for action in actions:
         observation, _, terminated, truncated, info = env.step(disturbed(action.astype(np.float32)))
         yield observation, info
