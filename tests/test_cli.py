@@ -86,7 +86,7 @@ def test_help_of_every_part_is_no_markdown(capsys: pytest.CaptureFixture[str]) -
 def test_help_of_a_recipe_shows_its_own_values(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "train", "tabletop-cross-attention", "--help", code=0)
     assert "--fusion film|cross_attention" in shown
-    assert "--fusion.heads INT" in shown and "--fusion.stages" not in shown
+    assert "--fusion.heads INT" in shown and "--fusion.conditions" not in shown
     assert f"(default: {RECIPES['tabletop-cross-attention']().train.steps})" in " ".join(shown.split())
 
 

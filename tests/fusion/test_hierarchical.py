@@ -27,6 +27,7 @@ def test_both_lower_levels_enter_the_high_one(model: HierarchicalMultiModal, lev
 def test_widths_are_those_of_the_tutorial(model: HierarchicalMultiModal) -> None:
     fusion = model.fusion
     assert fusion.low.fusion.join.weight.shape == (512, 1536) and fusion.shape.dim == 256
+    assert len(fusion.mid.layers) == 1
     assert fusion.mid.layers[0].vision_norm.normalized_shape == (512,)
     assert len(fusion.high) == 3 and {layer.attention.heads for layer in fusion.high} == {8}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plait.config import from_dict, members, to_dict
 from plait.memory import Memory, RecurrentConfig
@@ -38,6 +38,11 @@ def _at(moment: int, row: int | slice = slice(None), moments: int = 10) -> Tenso
 
 def _run(memory: Any, features: Tensor, reset: Tensor) -> Tensor:
     return memory(features, memory.start(ROWS), reset)[0]
+
+
+def test_each_cell_is_what_it_is_called() -> None:
+    assert isinstance(RecurrentConfig(K, "gru").build(INPUTS, OUTPUTS).cell, nn.GRU)
+    assert isinstance(RecurrentConfig(K, "lstm").build(INPUTS, OUTPUTS).cell, nn.LSTM)
 
 
 def test_one_vector_a_moment_and_a_state_of_the_last_k(memory: Any) -> None:

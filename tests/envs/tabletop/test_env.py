@@ -11,6 +11,7 @@ from plait import envs
 from plait.envs.tabletop.env import FLASH, HELD, INSTRUCTIONS, Tabletop
 from plait.envs.tabletop.tasks import FAMILIES, HORIZONS, MIXED
 from plait.envs.tabletop.vocabulary import COLOURS, VOCABULARIES
+from plait.policy import PolicyConfig
 
 SCENES = {  # a recording that is continued, or an evaluation that is repeated, must find the scenes that it had
     "pick": "78ebbf5e879ebea5",
@@ -171,6 +172,10 @@ def test_the_embodiment_is_what_is_observed():
     assert set(observation) == {"observation.images.wrist", "observation.state"}
     assert observation["observation.state"].shape == (len(env.embodiment.state),)
     assert env.action_space.shape == (len(env.embodiment.actions),)
+
+
+def test_the_lamp_shines_for_at_least_two_looks_of_a_policy():
+    assert 2 * PolicyConfig().execute <= FLASH
 
 
 def test_the_lamp_shows_the_targets_colour_and_goes_dark():
