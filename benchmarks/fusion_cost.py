@@ -18,7 +18,7 @@ instead is a matter of the processor and of what else it does (the JSON has thos
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -108,7 +108,7 @@ def cases(rows: int, policy_rows: int, device: torch.device) -> list[Case]:
     found = []
     for size, (patches, words) in SIZES.items():
         vision, text = (torch.randn(rows, n, WIDTH, device=device) for n in (patches, words))
-        loss = partial(_size_of_output, vision=vision, text=text)
+        loss = partial(_weighed, vision=vision, text=text)
         found.append(Case("cross-attention", size, CrossModalAttention(WIDTH, 8), loss))
         found.append(Case("joint transformer", size, Joint(), loss))
     model, batch = policy(policy_rows)
@@ -117,10 +117,18 @@ def cases(rows: int, policy_rows: int, device: torch.device) -> list[Case]:
     return [*found, Case("policy", size, model, partial(_policy_loss, batch=batch))]
 
 
-def _size_of_output(model: Any, vision: Tensor, text: Tensor) -> Tensor:
+def _weighed(model: Any, vision: Tensor, text: Tensor) -> Tensor:
+    """A number to which every entry of the output counts with its own weight. (Its mean square would be 1 whatever
+    attention does: a norm comes last.)
+    """
     outputs = model(vision, text)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    return torch.stack([output.float().square().mean() for output in outputs]).sum()
+    return torch.stack([(output.float() * _weights(output.shape, output.device)).mean() for output in outputs]).sum()
+
+
+@cache
+def _weights(shape: torch.Size, device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def _policy_loss(model: Any, batch: Batch) -> Tensor:
