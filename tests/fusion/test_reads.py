@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from plait.fusion import BottleneckConfig, CrossAttentionConfig, ExpertsConfig, HierarchicalConfig, UnifiedConfig
+from plait.fusion import (
+    AdaptiveConfig,
+    BottleneckConfig,
+    CrossAttentionConfig,
+    ExpertsConfig,
+    HierarchicalConfig,
+    UnifiedConfig,
+)
+from plait.nn.experts import ExpertMlps
+from plait.nn.sequence import join, split
+from plait.types import Tokens
 from policies import random_observation, small_policy
 
 FUSIONS = [
@@ -46,3 +56,30 @@ def test_attention_weights_are_those_of_the_forward_pass(fusion: Any, monkeypatc
 
 def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.allclose(one, other, atol=1e-6)
+
+
+def test_the_gates_that_are_read_scale_the_tokens() -> None:
+    policy = small_policy(fusion=AdaptiveConfig())
+    behind: list[dict[str, Tokens]] = []
+    policy.fusion.fusion.register_forward_pre_hook(lambda _, given: behind.append(given[0]))  # pyright: ignore
+    inputs = policy.prepare(random_observation())
+    gates, groups = policy.fuse(inputs, reads=True).reads["gates"], policy.encode(inputs)
+    for number, (name, tokens) in enumerate(groups.items()):
+        torch.testing.assert_close(behind[0][name].cleaned(), gates[:, number, None, None] * tokens.cleaned())
+
+
+def test_the_routing_that_is_read_is_what_the_experts_were_given() -> None:
+    policy = small_policy(fusion=ExpertsConfig(layers=2, experts=5))
+    given: list[Tensor] = []
+    for part in policy.fusion.modules():  # pyright: ignore
+        if isinstance(part, ExpertMlps):
+            part.register_forward_pre_hook(lambda _, arguments: given.append(arguments[1]))
+    inputs = policy.prepare(random_observation())
+    reads = policy.fuse(inputs, reads=True).reads
+    groups = policy.fusion.embed(policy.encode(inputs))  # pyright: ignore
+    mask = join(groups).mask[..., None]
+    for layer, gates in enumerate(given):
+        torch.testing.assert_close(reads[f"gates.{layer}"], gates * mask)
+        parts = split(((gates > 0) & mask).float(), groups).values()
+        load = torch.stack([part.data.sum(1) / part.mask.sum(1, keepdim=True) for part in parts], dim=1)
+        torch.testing.assert_close(reads[f"load.{layer}"], load)
