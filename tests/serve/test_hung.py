@@ -24,7 +24,7 @@ from plait.safety.envelope import Envelope
 from plait.serve import batching
 from plait.serve import server as module
 from plait.serve.batching import Answer, Batcher, Engine, Hung, Question
-from plait.serve.client import Client, Late
+from plait.serve.client import Client, Late, Refused
 from plait.serve.codec import pack
 from plait.serve.server import ServeConfig, Server
 from policies import SPEC, random_observation, small_policy
@@ -84,6 +84,46 @@ def test_health_tells_that_the_policy_does_not_answer(over: threading.Event, mon
         while health(server)[0] == 503 and time.monotonic() < until:
             time.sleep(0.01)
         assert health(server)[0] == 200
+
+
+DEAD = "the policy failed (RuntimeError: CUDA error: an illegal memory access)"
+
+
+def dead(*_: object) -> object:
+    raise RuntimeError("CUDA error: an illegal memory access\nand pages of advice")
+
+
+@pytest.mark.parametrize("where", ["step", "prepare"])
+def test_a_policy_that_fails_makes_its_robots_hold_and_health_tell(where: str, tmp_path: Path) -> None:
+    """The session goes on, and all is well again as soon as the policy is."""
+    policy, audit = small_policy(action_horizon=3, execute=2), Audit(tmp_path / "audit.jsonl")
+    with serving(policy, lambda: Envelope(SPEC, audit=audit), silence_ms=600) as server, client(server) as robot:
+        gripper, sound = robot.infer(message())["hold"][6], getattr(policy, where)
+        setattr(policy, where, dead)
+        for seed in range(3):
+            assert health(server) == (200, "OK\n")
+            reply = robot.infer(message(seed))
+            assert reply["safety"] == {"mode": "hold", "reasons": [DEAD]}
+            assert reply["actions"].tolist() == [reply["hold"]] * 3 and reply["hold"] == [0.0] * 6 + [gripper]
+        assert health(server) == (503, f"{DEAD}, 3 times in a row\n")
+        (session,) = server._sessions
+        assert soon(lambda: session.envelope is not None and session.envelope.mode.stands)
+        assert f'"to": "hold", "reasons": ["{DEAD}"]' in (tmp_path / "audit.jsonl").read_text()
+        assert robot.infer(message())["safety"] == {"mode": "hold", "reasons": [DEAD]}
+        assert server.metrics.faults["policy_failed"] == 4 and not server.metrics.faults["unanswered"]
+        setattr(policy, where, sound)
+        assert robot.reset() and robot.infer(message(9))["safety"] == {"mode": "nominal", "reasons": []}
+        assert health(server) == (200, "OK\n")
+    audit.close()
+
+
+def test_a_refusal_of_one_observation_is_no_failure_of_the_policy() -> None:
+    policy = small_policy()
+    with serving(policy) as server:
+        for _ in range(4):
+            with client(server) as robot, pytest.raises(Refused, match="17 words"):
+                robot.infer({**message(), "prompt": "go " * 17})
+        assert health(server) == (200, "OK\n") and not server.metrics.faults["policy_failed"]
 
 
 def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

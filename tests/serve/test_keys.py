@@ -96,7 +96,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         ({**changed(), "prompt": b"go"}, "prompt: bytes; expected text"),
         ({**changed(), "prompt": None, "task": ["go"]}, "task: list; expected text"),
         ({**changed(), "age_ms": 5000.0}, "age_ms: float; expected milliseconds by modality, {'images.front': 30.0}"),
-        ({**changed(), "age_ms": {"front": 5.0}}, "age_ms: no modality 'front'; choose one of ['images.front', "),
+        ({**changed(), "age_ms": {"top": 5.0}}, "age_ms: no modality 'top'; choose one of ['images.front', "),
         ({**changed(), "age_ms": {"observation.images.front": 5.0}}, "Did you mean 'images.front'?"),
         ({**changed(), "age_ms": {"images.front": "5"}}, "age_ms: 'images.front' is str; expected milliseconds"),
         ({**changed(), "age_ms": {"x" * 10**6: 5.0}}, "age_ms: no modality 'xxxxx"),
@@ -116,16 +116,22 @@ def test_what_differs_is_told(sent: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize(("age", "when"), [(40, 9.96), (np.float32(500), 9.5), (10**400, -np.inf), (-999, 10.999)])
 def test_when_a_modality_was_captured(age: Any, when: float) -> None:
     ages = {"state": age, "images.wrist": None}
-    assert taken({"age_ms": ages}, 10.0) == {"state": when} and agree({**changed(), "age_ms": ages}, SPEC, KNOWN)
+    assert taken({"age_ms": ages}, 10.0, SPEC) == {"state": when}
+    assert agree({**changed(), "age_ms": ages}, SPEC, KNOWN)
+
+
+@pytest.mark.parametrize("name", ["images.front", "front"])
+def test_a_camera_has_its_own_name_where_an_age_is_told_too(name: str) -> None:
+    sent = {**CLIENTS["plain"], "age_ms": {name: 500.0}}
+    assert agree(sent, SPEC, KNOWN) == KNOWN["plain"] and taken(sent, 10.0, SPEC) == {"images.front": 9.5}
 
 
 @pytest.mark.parametrize("age", ["old", float("nan"), -1001, -1e6, -(10**400), [5]])
 def test_what_is_no_age_or_one_of_the_future_is_late(age: Any) -> None:
     robot = Envelope(SPEC)
     ages = {"state": age, "images.front": age}
-    robot.judge(observed(message(), KNOWN["libero"], SPEC), 10.0, taken({"age_ms": ages}, 10.0))
-    assert robot.faults.keys() == ages.keys()
-    assert all(reason.startswith("late") for reason in robot.faults.values())
+    robot.judge(observed(message(), KNOWN["libero"], SPEC), 10.0, taken({"age_ms": ages}, 10.0, SPEC))
+    assert robot.faults == dict.fromkeys(ages, "late, its age is no number, or of the future")
 
 
 @pytest.mark.parametrize(("picture", "name"), [(b"\xff\xd8", "bytes"), ([1, 2], "list"), ({}, "dict"), ("a", "str")])

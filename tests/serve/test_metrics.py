@@ -1,5 +1,6 @@
 """What the envelopes find and change stands in the numbers of the server, under labels of which there are few."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from messages import message
 from plait.safety.bounds import LimitsConfig
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.safety.health import Health, Known
-from plait.serve.metrics import FAULTS, Metrics, fault
+from plait.serve.client import Refused
+from plait.serve.metrics import FAULTS, REFUSALS, Metrics, fault
 from policies import SPEC, small_policy
 from serving import client, serving
 
@@ -31,6 +33,42 @@ def test_a_fault_counts_when_it_begins_and_an_action_when_it_is_changed() -> Non
     assert 'plait_input_faults_total{modality="images.front",fault="missing"} 1' in lines
     assert 'plait_actions_limited_total{reason="speed"} 8' in lines, "the 4 steps that are executed of 2 chunks"
     assert 'plait_actions_limited_total{reason="held"} 24' in lines
+    assert (
+        "# HELP plait_actions_limited_total Actions sent to be executed (the first 'execute' of each chunk) that the "
+        "envelope has changed."
+    ) in lines
+
+
+def test_a_reset_is_no_observation() -> None:
+    with serving(small_policy()) as server, client(server) as robot:
+        for _ in range(2):
+            robot.reset()
+        robot.infer(message())
+        robot.reset()  # it is answered when the one before has been measured
+        assert sum(server.metrics.latency_ms.counts) == 1
+
+
+def test_who_is_refused_is_counted() -> None:
+    with serving(small_policy(), api_key="a key", sessions=2, rate_limit=2) as server:
+        door = functools.partial(client, server, api_key="a key", wait=0.05)
+        with pytest.raises(Refused, match="API key"):
+            client(server, api_key="another")
+        with pytest.raises(Refused, match="printable"):
+            door(robot="x" * 65)
+        with door(robot="left") as robot, door() as other:
+            with pytest.raises(ConnectionError, match="connected already"):
+                door(robot="left")
+            with pytest.raises(ConnectionError, match="which is all"):
+                door(robot="right")
+            with pytest.raises(Refused, match="missing: "):
+                robot.infer({**message(), "observation/image": None})
+            with pytest.raises(Refused, match="more than 2 messages"):
+                for _ in range(4):
+                    other.infer(message())
+        lines = server.metrics.text().splitlines()
+    assert [line for line in lines if line.startswith("plait_refusals_total")] == [
+        f'plait_refusals_total{{kind="{kind}"}} 1' for kind in sorted(REFUSALS)
+    ]
 
 
 def test_no_text_of_a_user_is_a_label() -> None:

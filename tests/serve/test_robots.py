@@ -206,6 +206,31 @@ def test_a_robot_whose_camera_is_gone_comes_back(server: Server) -> None:
             robot.reset()
 
 
+def test_a_robot_without_a_state_holds_where_it_was_told_to_be_before_it_came_back() -> None:
+    """As in mid-session; where it is measured again, it holds there. Who has no name may be another robot."""
+    spec = replace(SPEC, actions=(*SPEC.state[:6], "gripper"), action_kind="absolute")
+    settings = SafetyConfig(stale_after=600, stop_after=600)
+    with serving(small_policy(spec=spec), lambda: Envelope(spec, settings), silence_ms=60_000) as server:
+        for name in ("left", ""):
+            with client(server, robot=name) as robot:
+                robot.infer(message())
+                told = robot.infer({**message(1), "observation/state": None})
+                assert told["safety"]["reasons"] == ["state: missing", "the position is not known"]
+            while server._sessions:
+                time.sleep(0.01)
+            with client(server, robot=name) as robot:
+                if not name:
+                    with pytest.raises(Refused, match="nothing sound was measured yet"):
+                        robot.infer({**message(2), "observation/state": None})
+                    continue
+                for _ in range(2):
+                    held = robot.infer({**message(2), "observation/state": None})
+                    assert held["safety"] == told["safety"] and held["hold"] == told["hold"]
+                    assert held["actions"].tolist() == [pytest.approx(told["hold"])] * 8
+                there = robot.infer({**message(3), "observation/state": np.full(8, 0.25, np.float32)})
+                assert there["safety"]["mode"] == "hold" and there["hold"][:6] == [0.25] * 6
+
+
 def test_what_does_not_fit_is_refused_when_a_robot_comes_back_too(server: Server) -> None:
     with client(server, robot="left") as robot:
         assert mode(robot) == "nominal"

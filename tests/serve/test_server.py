@@ -450,7 +450,7 @@ def test_a_failing_policy_ends_the_sessions_that_asked_and_no_other(policy: Poli
             asks.infer(message())
         broken.step = step
         healthy(server, waits, 0)
-        assert server.metrics.faults["failed"] == 1
+        assert server.metrics.faults["failed"] == server.metrics.faults["policy_failed"] == 1
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
@@ -493,6 +493,8 @@ def test_settings_that_cannot_be(policy: Policy) -> None:
         ({"port": 65536}, "port: 65536 is not between 0 and 65535"),
         ({"certificate": "a"}, "TLS needs both"),
         ({"api_key": ""}, "api_key: it is empty"),
+        ({"api_key": " \t"}, "api_key: it is empty"),
+        ({"api_key": "a key "}, "api_key: it has blanks at its ends, which HTTP takes away; leave it out, or say one"),
         ({"batch": 0}, "batch: 0 is too small"),
         ({"keys": {"a": "front", "b": "front"}}, "keys: 'a' and 'b' name the same camera, 'front'"),
     ):

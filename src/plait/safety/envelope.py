@@ -172,7 +172,7 @@ class Envelope:
         Args:
             present: the modalities that the policy had when it was asked; those of the last observation when omitted.
         """
-        self._hung = False
+        self._hung = ""
         found = self.calibration.score(features, self.present if present is None else present)
         self._strangeness = None if found is None or found[0] <= found[1] else found
         self._strange_for = 0 if self._strangeness is None else self._strange_for + 1
@@ -218,13 +218,16 @@ class Envelope:
             self._now = now
             self._tick(Mode.HOLD, (f"no observation for {now - self._last:.3f} s",))
 
-    def unanswered(self, now: float, seconds: float, steps: int) -> None:
+    def unanswered(self, now: float, seconds: float, steps: int, reason: str = "") -> None:
         """To be called once a tick by a watchdog that has waited for the policy for so many seconds, for a chunk of so
         many steps. While an answer can still be executed it does nothing, nor within ``silent_after``; then the robot
         holds. What the policy says next, ``notice``, ends that.
+
+        Args:
+            reason: what is told; that the policy does not answer, where it is empty.
         """
         if seconds * self.rate > max(self.config.silent_after, self._oldest(steps)):
-            self._hung, self._now = True, now
+            self._hung, self._now = reason or "the policy does not answer", now
             if not self.mode.stands:
                 asked, why = self._asked()
                 self._tick(asked, (*self._faults, *why))
@@ -247,17 +250,21 @@ class Envelope:
         """Before anything has left: the action ``[a]`` that the robot was told last: ``Limits.told``."""
         self._limits.told(action)
 
-    def resume(self) -> None:
+    def resume(self, placed: bool = False) -> None:
         """After a pause in which the robot may have been moved: mode, faults and what was counted stay, so that nobody
         is trusted for having been away; where the robot is, and what is on its way, is not known.
+
+        Args:
+            placed: until it is measured, absolute actions hold where they would have before the pause; otherwise
+                there is no place to hold.
         """
-        self._limits.reset()
+        self._limits.reset(placed)
         self._last = self._new = None
 
     def _begin(self) -> None:
         self._sound_for: dict[str, int] = {}  # modality that failed -> ticks in a row without a fault
         self.present = self.spec.modalities
-        self._hung = False  # the policy does not answer
+        self._hung = ""  # why the policy does not answer
         self._strange_for = 0
         self._strangeness: tuple[float, float] | None = None  # score and threshold, where it is above
         self._faults: tuple[str, ...] = ()  # of the last observation, in words
@@ -297,7 +304,7 @@ class Envelope:
         if self._limits.needs_position and self._health.measured is None:
             why.append("the position is not known")
         if self._hung:
-            why.append("the policy does not answer")
+            why.append(self._hung)
         if self._unmoved():
             why.append("pictures and state stay the same, bit for bit, while the robot is told to move")
         strange = self._strange_for > 0

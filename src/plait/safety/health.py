@@ -62,7 +62,7 @@ def late(age: float | None, ticks: int, rate: float) -> Reason:
     """``age``: seconds since it was captured, None when nobody says."""
     if age is None or age * rate <= ticks + 1e-6:  # an age that is not a number is late
         return None
-    return f"late, {age:.3f} s old"
+    return "late, its age is no number, or of the future" if math.isnan(age) else f"late, {age:.3f} s old"
 
 
 def wrong_picture(image: Any, size: tuple[int, int] | None) -> Reason:

@@ -33,15 +33,18 @@ class Limits(Bounds):
         self._paired, self._felt = list(self.pairs), list(self.pairs.values())
         self.counts: Counter[str] = Counter()
         self._grip = np.clip(np.full(len(spec.actions), config.gripper), self.low, self.high)[self.grippers]
+        self._held: Vector | None = None
         self.reset()
 
-    def reset(self) -> None:
-        """Forget the motion; what grippers were told last is kept."""
+    def reset(self, placed: bool = False) -> None:
+        """Forget the motion; what grippers were told last is kept, and, if ``placed``, where absolute actions would
+        hold, until the robot is measured.
+        """
+        self._held = self._place() if placed else None
         self._last: Vector | None = None
         self._measured: Vector | None = None  # the paired entries of the state
         self._here: Vector | None = None  # the same, if nothing has left since
         self._target: Vector | None = None  # where they were told to be
-        self._held: Vector | None = None
         self._motion = np.zeros(len(self.pairs))  # of the last action, in units of the state
         self._way = 0.0  # that the robot was told to go since ``way`` was asked
         self._past: list[Any] = []  # before what has left last
@@ -57,7 +60,7 @@ class Limits(Bounds):
         self._measured = measured = np.asarray(state, np.float64)[self._felt]
         self._here = measured if age < 1 else None
         if self._target is None:
-            self._target = measured
+            self._target, self._held = measured, None
         else:
             reach = (1 + max(0.0, age)) * np.abs(self._motion)
             self._target = measured + np.minimum(np.maximum(self._target - measured, -reach), reach)
@@ -146,17 +149,19 @@ class Limits(Bounds):
 
     def _still(self) -> Vector:
         held = np.zeros(len(self.low)) if self.delta else self._place()
+        if held is None:
+            raise RuntimeError("nothing sound was measured yet, so there is no place to hold; send a sound state")
         held[self.grippers] = self._grip
         return np.clip(held, -LARGEST, LARGEST)
 
-    def _place(self) -> Vector:
+    def _place(self) -> Vector | None:
         """Always the same while it holds: a place that follows the measured one would sink with the arm. Not where it
         was measured if something has left since: that may be many steps ago, and the way back there is a motion.
         """
         if self._held is not None:
             return self._held.copy()
         if self._target is None or self.scale is None or (self.rest and self._last is None):
-            raise RuntimeError("nothing sound was measured yet, so there is no place to hold; send a sound state")
+            return None
         place = np.zeros(len(self.low)) if self._last is None else self._last.copy()
         if self._last is None or self._here is not None:
             place[self._paired] = (self._target if self._here is None else self._here) / self.scale

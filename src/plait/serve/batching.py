@@ -31,6 +31,10 @@ class Hung(RuntimeError):
     """The engine does not return; its thread goes on, and keeps the process from an ordinary end."""
 
 
+class Failed(RuntimeError):
+    """The engine raised an error that is no refusal of one observation, as when its device is lost."""
+
+
 @dataclass(frozen=True)
 class Question:
     """One robot's moment: an observation of one row, what was remembered before it, and whether its episode begins."""
@@ -180,6 +184,10 @@ class Batcher:
         budget: seconds that the first question waits for others.
         expected: how many sessions ask regularly at present; nobody waits for more than these.
         measured: told the size of every batch, in the engine's thread.
+
+    Attributes:
+        failures: batches in a row that the engine has failed with; 0 as soon as it answers one.
+        failure: the sentence of the last one.
     """
 
     def __init__(
@@ -190,6 +198,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "plait-inference")
         self._owed: set[asyncio.Future[Answer | None]] = set()
         self._since: float | None = None  # when the engine began with what it is at
+        self.failures, self.failure = 0, ""
         self._closed = False
 
     @property
@@ -209,7 +218,8 @@ class Batcher:
 
     def ask(self, question: Question, patience: float | None = None) -> asyncio.Future[Answer | None]:
         """The engine's answer, to be awaited: None where there is none within ``patience`` seconds, a ValueError where
-        the policy refuses this observation, a ConnectionError where it is closed. Who needs it no longer sets it.
+        the policy refuses this observation, Failed where it fails, a ConnectionError where the batcher is closed. Who
+        needs it no longer sets it.
         """
         if self._closed:
             raise _stopping()
@@ -245,14 +255,25 @@ class Batcher:
             if not asked:
                 continue
             self.measured(len(asked))
-            answers: list[Answer | Exception]
             self._since = time.monotonic()
-            try:
-                answers = self.engine([each.question for each in asked])
-            except Exception as error:  # the device failed: every session in this batch is told, and the next one tries
-                answers = [error] * len(asked)
+            answers = self._answers([each.question for each in asked])
             self._since = None
             loop.call_soon_threadsafe(_tell, asked, answers)
+
+    def _answers(self, questions: list[Question]) -> list[Answer | Exception]:
+        """Failed stands for each error that is no refusal of one observation: the next batch tries again."""
+        answers: list[Answer | Exception]
+        try:
+            answers = self.engine(questions)
+        except Exception as error:
+            answers = [_failed(error)] * len(questions)
+        else:
+            answers = [each if isinstance(each, (Answer, ValueError)) else _failed(each) for each in answers]
+        if any(isinstance(each, Answer) for each in answers):
+            self.failures = 0
+        elif failed := next((each for each in answers if isinstance(each, Failed)), None):
+            self.failures, self.failure = self.failures + 1, str(failed)
+        return answers
 
     def _with_others(self, first: Asked) -> list[Asked]:
         """The first question, all that wait already, and those who are expected within the budget."""
@@ -272,6 +293,11 @@ class Batcher:
 
 def _stopping() -> ConnectionError:
     return ConnectionError("the server is stopping")
+
+
+def _failed(error: Exception) -> Failed:
+    why = str(error).partition("\n")[0][:200]  # devices tell whole pages
+    return Failed(f"the policy failed ({type(error).__name__}: {why})")
 
 
 def _give_up(answer: asyncio.Future[Answer | None]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from plait.config import unknown
 from plait.serve.client import EXECUTED, HEARD, is_whole
-from plait.spec import Spec
+from plait.spec import Spec, camera_modality
 from plait.types import Observation
 
 BASE = ("image", "front", "base", "base_0_rgb", "agentview", "exterior", "exterior_1", "top", "high", "head", "corner2")
@@ -112,14 +112,15 @@ def unchanging(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def taken(message: Mapping[str, Any], now: float) -> dict[str, float]:
-    """Modality -> when it was captured, where the client says how old it is: ``{"age_ms": {"images.front": 30.0}}``.
-    Not a number, which counts as late, where the age is none or lies in the future.
+def taken(message: Mapping[str, Any], now: float, spec: Spec) -> dict[str, float]:
+    """Modality -> when it was captured, where the client says how old it is: ``{"age_ms": {"images.front": 30.0}}``,
+    or ``"front"``, the policy's name of the camera. Not a number, which counts as late, where the age is none or lies
+    in the future.
     """
     ages = message.get(AGES)
     if not isinstance(ages, Mapping):
         return {}
-    return {name: now - _age(age) for name, age in ages.items() if age is not None}
+    return {_modality(name, spec): now - _age(age) for name, age in ages.items() if age is not None}
 
 
 def executed(message: Mapping[str, Any], answer: int) -> int | None:
@@ -237,11 +238,16 @@ def _wrong_ages(ages: Any, spec: Spec) -> list[str]:
     if not isinstance(ages, Mapping):
         return [f"{AGES}: {type(ages).__name__}; expected milliseconds by modality, {{{spec.modalities[0]!r}: 30.0}}"]
     for name, age in ages.items():
-        if name not in spec.modalities:
+        if _modality(name, spec) not in spec.modalities:
             return [f"{AGES}: {unknown('modality', str(name)[:60], spec.modalities)}"]
         if age is not None and not isinstance(age, NUMBERS):
             return [f"{AGES}: {name!r} is {type(age).__name__}; expected milliseconds"]
     return []
+
+
+def _modality(name: Any, spec: Spec) -> Any:
+    """Of which an age is told."""
+    return camera_modality(name) if name in spec.cameras else name
 
 
 def _at(message: Mapping[str, Any], key: str) -> Any:

@@ -278,7 +278,7 @@ class ControlLoop:
         for tick in range(ticks):
             message = self._told()
             seen, now = observed(message, keys, self.policy.spec), time.monotonic()
-            judged = self.envelope.judge(seen, now, taken(message, now))
+            judged = self.envelope.judge(seen, now, taken(message, now, self.policy.spec))
             if judged.mode.stands or self._interrupted:
                 plan.drop()
                 self._interrupted = False

@@ -10,7 +10,8 @@ import numpy as np
 from plait.safety.modes import Mode
 
 BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # milliseconds
-KINDS = ("malformed", "refused", "failed", "slow_reader", "superseded", "silent", "unanswered")
+KINDS = ("malformed", "refused", "failed", "slow_reader", "superseded", "silent", "unanswered", "policy_failed")
+REFUSALS = ("key", "name", "connected", "full", "misfit", "rate")
 FAULTS = ("missing", "late", "wrong", "empty", "black", "white", "constant", "noisy", "frozen")
 OTHER = "other"
 LIMITS = ("limits", "acceleration", "speed", "slowed", "box", "held", "stale", "not finite")
@@ -56,9 +57,11 @@ class Metrics:
         batch: observations that were computed together.
         misses: answers that came later than the deadline.
         faults: kind -> how many: ``malformed``, ``refused``, ``failed``, ``slow_reader`` end a session;
-            ``superseded``, ``silent`` and ``unanswered`` do not.
+            ``superseded``, ``silent`` and ``unanswered`` do not, nor does ``policy_failed`` where there is an envelope.
+        refusals: kind -> how many: ``key``, ``name``, ``connected`` and ``full`` get no session; ``misfit`` (a first
+            observation) and ``rate`` end one, and count in ``faults`` too.
         input_faults: (modality, ``fault``) -> how often one began.
-        limited: reason -> how many actions the envelope has changed.
+        limited: reason -> how many actions the envelope has changed, of those of a chunk that are to be executed.
         modes: safety mode -> seconds that sessions spent in it, those of all sessions added.
         sessions: open ones.
     """
@@ -68,6 +71,7 @@ class Metrics:
         self.misses = self.opened = self.sessions = 0
         pairs = [(modality, kind) for modality in modalities for kind in (*FAULTS, OTHER)]
         self.faults: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        self.refusals: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
         self.input_faults: Counter[tuple[str, str]] = Counter(dict.fromkeys(pairs, 0))
         self.limited: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
         self.modes: dict[str, float] = {str(mode): 0.0 for mode in Mode}
@@ -87,12 +91,12 @@ class Metrics:
         yield from _described("plait_deadline_misses_total", "counter", "Answers that came later than the deadline.")
         yield f"plait_deadline_misses_total {self.misses}"
         yield from _counted("plait_faults_total", "What went wrong in sessions, by kind.", self.faults, "kind")
+        yield from _counted("plait_refusals_total", "Clients that were refused, by kind.", self.refusals, "kind")
         yield from _counted(
             "plait_input_faults_total", "Faults of inputs that began.", self.input_faults, "modality", "fault"
         )
-        yield from _counted(
-            "plait_actions_limited_total", "Actions that the envelope has changed.", self.limited, "reason"
-        )
+        text = "Actions sent to be executed (the first 'execute' of each chunk) that the envelope has changed."
+        yield from _counted("plait_actions_limited_total", text, self.limited, "reason")
         yield from _described("plait_sessions", "gauge", "Open sessions.")
         yield f"plait_sessions {self.sessions}"
         yield from _described("plait_sessions_opened_total", "counter", "Sessions that were ever opened.")

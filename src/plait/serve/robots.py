@@ -90,7 +90,7 @@ class Robots:
             if owner == whose:
                 del self._kept[place]
                 assert robot.envelope is not None
-                robot.envelope.resume()
+                robot.envelope.resume(placed=bool(robot.name))  # one without may be another one of that host
                 return robot
         return None
 

@@ -31,6 +31,7 @@ from plait.serve.session import Served, Session
 
 HEALTH, METRICS = "/healthz", "/metrics"
 HUNG_S = 10.0  # a policy that takes longer is no longer healthy
+FAILURES = 3  # in a row, after which it is no longer healthy either
 SLOWEST_RATE = 1.0  # control steps a second that are assumed where the policy does not say
 
 
@@ -91,8 +92,9 @@ class ServeConfig:
             if count > 1:
                 twice = " and ".join(repr(key) for key, of in self.keys.items() if of == camera)
                 raise ValueError(f"keys: {twice} name the same camera, {camera!r}; give one key for each")
-        if self.api_key == "":
-            raise ValueError("api_key: it is empty; leave it out, or say at least one character")
+        if (key := self.api_key) is not None and (not key or key != key.strip()):
+            wrong = "has blanks at its ends, which HTTP takes away" if key.strip() else "is empty"
+            raise ValueError(f"api_key: it {wrong}; leave it out, or say one that begins and ends with a character")
 
 
 class Server:
@@ -221,17 +223,22 @@ class Server:
         if request.path == HEALTH:
             if (waited := self._batcher.waited) > HUNG_S:
                 return connection.respond(503, f"the policy has not answered for {waited:.1f} s\n")
+            if (failures := self._batcher.failures) >= FAILURES:
+                return connection.respond(503, f"{self._batcher.failure}, {failures} times in a row\n")
             return connection.respond(200, "OK\n")
         if not self._authorised(", ".join(request.headers.get_all("Authorization"))):
+            self.metrics.refusals["key"] += 1
             return connection.respond(401, "the API key is missing or wrong\n")
         if request.path == METRICS:
             return connection.respond(200, self.metrics.text())
         if refusal := self._robots.refusal(named(request.path)):
             status, sentence = refusal
+            self.metrics.refusals["connected" if status == CONNECTED else "name"] += 1
             if status == CONNECTED:
                 self._probe(named(request.path))
             return connection.respond(status, f"{sentence}\n")
         if len(self._sessions) >= self.config.sessions:
+            self.metrics.refusals["full"] += 1
             return connection.respond(503, f"{self.config.sessions} sessions are open, which is all; try again later\n")
         return None
 

@@ -18,7 +18,7 @@ from plait.policy import Policy
 from plait.safety.envelope import Envelope
 from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
-from plait.serve.batching import Answer, Batcher, Question
+from plait.serve.batching import Answer, Batcher, Failed, Question
 from plait.serve.client import HEARD, HOLD, STOPPED
 from plait.serve.codec import Limits, Malformed, pack, unpack
 from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, executed, is_reset, observed, taken
@@ -63,6 +63,7 @@ class Session:
         probed: by ``probe``, where it runs.
         last: when the newest observation came.
         asking: since when the policy has answered nothing; None where it is not asked, or has answered.
+        failure: what the policy has failed with instead of its last answer; empty where it has not.
     """
 
     served: Served
@@ -71,6 +72,7 @@ class Session:
     probed: asyncio.Task[None] | None = None
     last: float = field(default_factory=time.monotonic)
     asking: float | None = None
+    failure: str = ""
 
     def __post_init__(self) -> None:
         served = self.served
@@ -100,8 +102,10 @@ class Session:
             await self._send(self.served.metadata)
             while (arrived := await self._waiting.get()) is not None:
                 self._newest = None if arrived is self._newest else self._newest
-                await self._deliver(pack(await self._answer(arrived)))
-                self._measure(arrived)
+                answer = await self._answer(arrived)
+                await self._deliver(pack(answer))
+                if "actions" in answer:  # to an observation
+                    self._measure(arrived)
         except (ConnectionClosed, ConnectionError):  # the client has gone, or the server stops
             pass
         except Exception as error:
@@ -116,7 +120,7 @@ class Session:
             self._sending = None
             self.connection.transport.abort()
         if self.envelope and self.asking is not None:
-            self.envelope.unanswered(now, now - self.asking, self.served.policy.horizon)
+            self.envelope.unanswered(now, now - self.asking, self.served.policy.horizon, self.failure)
         elif self.envelope and not self.envelope.mode.stands:  # a pause is no reason to stop
             self.envelope.silent(now)
             self.served.metrics.faults["silent"] += self.envelope.mode.stands
@@ -207,7 +211,7 @@ class Session:
         return await self._act(message, arrived)
 
     def _reset(self) -> None:
-        self.begins, self.asking = True, None
+        self.begins, self.asking, self.failure = True, None, ""
         if self.envelope:
             self.envelope.reset()
 
@@ -218,7 +222,7 @@ class Session:
         observation = observed(message, keys, spec)
         words, asks = observation.instruction[0], True
         if self.envelope:
-            judged = self.envelope.judge(observation, arrived.at, taken(message, arrived.at))
+            judged = self.envelope.judge(observation, arrived.at, taken(message, arrived.at, spec))
             observation, asks = judged.observation, judged.mode.asks
             faults = {(modality, fault(reason)) for modality, reason in self.envelope.faults.items()}
             served.metrics.input_faults.update(faults - self.faults)  # those that begin
@@ -264,7 +268,9 @@ class Session:
         return self._told(arrived, chunk, safety, infer_ms, hold)
 
     async def _predicted(self, observation: Observation, at: float) -> Answer | None:
-        """What the policy says; None where it would come too late. Raises ConnectionError when the client leaves."""
+        """What the policy says; None where it would come too late, or where it fails. Raises ConnectionError when the
+        client leaves, and Failed where there is no envelope to hold.
+        """
         served, patience = self.served, None
         if self._gone:
             raise ConnectionError("the client has gone")
@@ -272,9 +278,15 @@ class Session:
             patience = max(0.0, at + self.envelope.patience(served.policy.horizon) - time.monotonic())
         self.asking = at if self.asking is None else self.asking
         self._asked = served.batcher.ask(Question(observation, self.memory, self.begins), patience)
-        answer = await self._asked
+        try:
+            answer, self.failure = await self._asked, ""
+            served.metrics.faults["unanswered"] += answer is None
+        except Failed as error:
+            served.metrics.faults["policy_failed"] += 1
+            if self.envelope is None:
+                raise
+            answer, self.failure = None, str(error)
         self.asking = None if answer else self.asking
-        served.metrics.faults["unanswered"] += answer is None
         return answer
 
     def _told(
@@ -305,7 +317,7 @@ class Session:
         self.served.metrics.limited.update(changed)
         why = [told.format(age=age) for name, told in HELD_BACK.items() if name in changed]
         if why and self.asking is not None:
-            why = [f"the policy has not answered for {now - self.asking:.1f} s"]
+            why = [self.failure or f"the policy has not answered for {now - self.asking:.1f} s"]
         return chunk, {"mode": str(Mode.HOLD), "reasons": why + self.safety["reasons"]} if why else self.safety
 
     def _measure(self, arrived: Arrived) -> None:
@@ -333,8 +345,11 @@ class Session:
         """The sentence, then the end of this session; the others do not notice."""
         kind = "malformed" if isinstance(error, Malformed) else "refused" if isinstance(error, ValueError) else "failed"
         self.served.metrics.faults[kind] += 1
+        self.served.metrics.refusals["rate"] += isinstance(error, TooMany)
+        self.served.metrics.refusals["misfit"] += kind == "refused" and not self.agreed
+        named = isinstance(error, (ValueError, Failed))
         try:
-            await self._send(str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+            await self._send(str(error) if named else f"{type(error).__name__}: {error}")
             await self.connection.close(ERROR, kind)
         except ConnectionClosed:
             pass
@@ -344,6 +359,10 @@ def _complete(message: Mapping[str, Any], keys: Keys) -> bool:
     return keys.images(message).keys() == keys.cameras.keys() and not (keys.state and keys.measured(message) is None)
 
 
+class TooMany(Malformed):
+    """More messages than the server takes."""
+
+
 class Allowance:
     """At most ``rate`` messages a second on average, and a second's worth of them at once."""
 
@@ -351,8 +370,8 @@ class Allowance:
         self.rate, self.left, self.since = rate, rate, time.monotonic()
 
     def take(self, now: float) -> None:
-        """Raises Malformed when there are too many."""
+        """Raises TooMany when there are."""
         self.left = min(self.rate, self.left + self.rate * (now - self.since)) - 1
         self.since = now
         if self.left < 0:
-            raise Malformed(f"more than {self.rate:g} messages a second; send one when the answer to the last has come")
+            raise TooMany(f"more than {self.rate:g} messages a second; send one when the answer to the last has come")
