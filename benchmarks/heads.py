@@ -8,6 +8,7 @@ from dataclasses import replace
 import tyro
 from variants import Options, Study, Trial, Variant, run
 
+from plait.fusion import UnifiedConfig
 from plait.heads import DiffusionConfig, DiscreteConfig, FlowConfig, Head, MixtureConfig, RegressionConfig
 from plait.recipes import RECIPES, Recipe
 
@@ -22,14 +23,19 @@ HEADS: dict[str, Head] = {
     "flow": FlowConfig(),
 }
 BASE = RECIPES["tabletop-pick"]()
+TOKENS = UnifiedConfig(actions=BASE.policy.action_horizon)  # one for each step
 TRAIN = replace(BASE.train, steps=4000, batch_size=512, learning_rate=3e-3, warmup_steps=200)
 STUDY = Study(
     "heads",
     "Heads on the tabletop",
     "Pick, vocabulary large, 64 pixels, 1,600 demonstrations, 4,000 updates of 512 samples, learning rate 3e-3.",
     {
-        name: Variant(Recipe(replace(BASE.policy, head=head), TRAIN), 1600, {"vocabulary": "large"})
-        for name, head in HEADS.items()
+        name: Variant(Recipe(policy, TRAIN), 1600, {"vocabulary": "large"})
+        for name, policy in {
+            **{name: replace(BASE.policy, head=head) for name, head in HEADS.items()},
+            "discrete, parallel, unified": replace(BASE.policy, fusion=UnifiedConfig(), head=DiscreteConfig()),
+            "discrete, action tokens": replace(BASE.policy, fusion=TOKENS, head=DiscreteConfig(form="tokens")),
+        }.items()
     },
     {"success": Trial(), "another object named": Trial(instructions="exchanged")},
 )

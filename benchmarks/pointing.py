@@ -8,6 +8,7 @@ scenes are in no training, and not among those (seed 9) on which the ways to mak
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
 from plait.train.policy import train
 
-ENV_ARGS = {"family": "pick"}
-FUSIONS = ("film", "cross_attention", "unified", "hierarchical", "bottleneck")
+ENV_ARGS = {"vocabulary": "large"}
+FUSIONS = ("film", "multiscale", "cross_attention", "unified", "hierarchical", "bottleneck")
+BASE = RECIPES["tabletop-pick"]()  # trained as in the comparison of fusions, in which all of these learn the task
+TRAIN = replace(BASE.train, steps=4_000, batch_size=512, learning_rate=3e-3, keep=1)
+CAMERAS = ("front", "wrist")
 HEADER = (
     *("fusion", "maps from", "success", "hidden: top / random", "camera"),
     *("on the named object", "chance", "on another", "chance", "density, named", "density, others"),
@@ -42,15 +46,14 @@ interval; chance is its share of the picture, which an even map scores. "Density
 share of an even map, with a bootstrap interval over scenes; an even map has 1. "Hidden": how much further the predicted
 actions move when the highest {100 * SHARE:.0f} % of each camera's patches are hidden than when as many random ones are
 (mean of {DRAWS} draws), with a bootstrap interval over scenes. Maps are those of the instruction as a whole, at the
-first moment of each scene; attention is averaged over layers, heads and words."""
+first moment of each scene; attention is averaged over layers, heads, words and queries."""
 Row = dict[str, Any]
 
 
 def recipe(fusion: str, steps: int | None) -> Recipe:
-    """FiLM's is the quickstart's; the others are trained as the recipe for cross-attention."""
-    found = RECIPES["tabletop-pick" if fusion == "film" else "tabletop-cross-attention"]()
-    policy = found.policy if fusion == "film" else replace(found.policy, fusion=members(Fusion)[fusion]())
-    return Recipe(policy, replace(found.train, steps=steps or found.train.steps, keep=1))
+    """With the fusion's default settings."""
+    policy = replace(BASE.policy, fusion=members(Fusion)[fusion](), keyframe=None)
+    return Recipe(policy, replace(TRAIN, steps=steps or TRAIN.steps))
 
 
 def examine(policy: Policy, scenes: int, episodes: int, workers: int | None) -> Row:
@@ -58,22 +61,23 @@ def examine(policy: Policy, scenes: int, episodes: int, workers: int | None) -> 
     subject = Subject(policy, "tabletop", ENV_ARGS, episodes=episodes, workers=workers)
     seen = views(subject, scenes)
     inputs = policy.prepare(seen.observation)
-    found = heatmaps(policy, inputs)
     assert seen.truth is not None, "the tabletop has masks"
+    ways = {found.method: found.whole() for found in (heatmaps(policy, inputs, way) for way in (True, False))}
     return {
-        "method": found.method,
         "success": subject.evaluate("success")["aggregated"],
-        "masking": masking(policy, inputs, found.whole()),
-        "pointing": pointing(found.whole(), seen.truth),
+        "maps": {
+            method: {"masking": masking(policy, inputs, maps), "pointing": pointing(maps, seen.truth)}
+            for method, maps in ways.items()
+        },
     }
 
 
 def lines(fusion: str, row: Row) -> Iterator[tuple[str, ...]]:
-    """One for each camera."""
+    """One for each way to make maps and each camera."""
     success = _percent(row["success"], "pc_success")
-    hidden = "{:.1f} [{:.1f}, {:.1f}]".format(row["masking"]["ratio"], *row["masking"]["ratio_ci95"])
-    for camera, score in row["pointing"].items():
-        about = (fusion, row["method"], success, hidden, camera)
+    for (method, maps), camera in product(row["maps"].items(), CAMERAS):
+        hidden = "{:.1f} [{:.1f}, {:.1f}]".format(maps["masking"]["ratio"], *maps["masking"]["ratio_ci95"])
+        about, score = (fusion, method, success, hidden, camera), maps["pointing"][camera]
         if not score["n"]:
             yield *about, *["never shown"] * 6
             continue
@@ -100,7 +104,7 @@ def main(
     hardware: str = "2 CPU cores",
     fusions: tuple[str, ...] = FUSIONS,
     take: dict[str, Path] | None = None,
-    demonstrations: int = 1500,
+    demonstrations: int = 3200,
     steps: int | None = None,
     scenes: int = 200,
     episodes: int = 200,

@@ -1,13 +1,14 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import plait
-from plait.checkpoint import CHECKPOINTS, CONFIG, MODEL, fingerprint, save
-from plait.fusion import UnifiedConfig
+from plait.checkpoint import CHECKPOINTS, CONFIG, MODEL, WITHOUT, fingerprint, save
+from plait.fusion import BottleneckConfig, UnifiedConfig
 from policies import random_observation, small_policy
 
 
@@ -71,11 +72,13 @@ def test_bad_checkpoints_are_refused_in_a_sentence(tmp_path: Path) -> None:
         plait.load(folder)
 
 
-def test_a_checkpoint_from_before_the_fusions_had_blocks_loads(tmp_path: Path) -> None:
-    policy = small_policy(fusion=UnifiedConfig(stages=()))
+@pytest.mark.parametrize("fusion", [UnifiedConfig(stages=()), BottleneckConfig(stages=(), where=False)], ids=str)
+def test_a_checkpoint_from_before_a_fusion_had_a_setting_loads(tmp_path: Path, fusion: Any) -> None:
+    policy = small_policy(fusion=fusion)
     save(policy, tmp_path / "c")
     told = json.loads((tmp_path / "c" / CONFIG).read_text())
-    del told["policy"]["fusion"]["stages"]
+    for later in WITHOUT[told["policy"]["fusion"]["type"]]:
+        del told["policy"]["fusion"][later]
     (tmp_path / "c" / CONFIG).write_text(json.dumps(told))
     inputs = policy.prepare(random_observation())
     assert torch.equal(plait.load(tmp_path / "c").predict(inputs), policy.predict(inputs))

@@ -20,6 +20,12 @@ from plait.spec import Spec
 
 FORMAT_VERSION = 1
 CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+WITHOUT: dict[str, dict[str, Any]] = {  # settings that came later, as they were before: off
+    "bottleneck": {"stages": [], "where": False},
+    "cross_attention": {"stages": []},
+    "experts": {"stages": []},
+    "unified": {"stages": []},
+}
 CHECKPOINTS = "checkpoints"  # where a run folder keeps its checkpoints, by step
 M = TypeVar("M", bound=nn.Module)
 
@@ -60,10 +66,10 @@ def load(path: Path | str) -> Policy:
 
 
 def _completed(policy: Any) -> Any:
-    """What was written before these fusions had residual blocks says nothing of them: it has none."""
+    """What was written before a fusion had one of these settings says nothing of it: it goes without."""
     fusion = policy.get("fusion") if isinstance(policy, dict) else None
-    if isinstance(fusion, dict) and fusion.get("type") in ("cross_attention", "unified", "experts"):
-        return policy | {"fusion": {"stages": []} | fusion}
+    if isinstance(fusion, dict) and fusion.get("type") in WITHOUT:
+        return policy | {"fusion": WITHOUT[fusion["type"]] | fusion}
     return policy
 
 

@@ -32,3 +32,9 @@ def test_reads_tell_where_each_camera_s_queries_looked() -> None:
     assert look.shape == (3, 2, 4, 3, 64)
     torch.testing.assert_close(look.sum(-1), torch.ones(3, 2, 4, 3))
     assert look[0, ..., 0].eq(1).all() and look[1].std(-1).min() > 0, "one absent token, or real patches"
+
+
+def test_where_a_query_looked_reaches_the_tokens_and_can_be_left_out() -> None:
+    with_place, without = (small_policy(fusion=BottleneckConfig(where=where)) for where in (True, False))
+    assert any(".where." in name for name, _ in with_place.named_parameters())
+    assert not any(".where." in name for name, _ in without.named_parameters())

@@ -1,5 +1,6 @@
 import torch
 
+from plait.nn.positions import grid_coordinates
 from plait.nn.resampler import Resampler
 from plait.types import Tokens
 
@@ -43,3 +44,22 @@ def test_the_weights_are_those_that_are_used() -> None:
     torch.testing.assert_close(
         layer.attention.output(mixed), layer.attention(layer.query_norm(x), context, MASK), atol=1e-5, rtol=1e-5
     )
+
+
+def test_each_query_is_told_the_mean_place_that_each_head_looked_at() -> None:
+    torch.manual_seed(0)
+    resampler = Resampler(dim=16, condition_dim=6, queries=3, heads=4, layers=1, grid=(3, 3))
+    layer = resampler.layers[0]
+    told: list[torch.Tensor] = []
+    layer.where.register_forward_pre_hook(lambda _, arguments: told.append(arguments[0]))  # pyright: ignore
+    resampler(TOKENS, WORDS)
+    weights = resampler.weights(TOKENS, WORDS)[:, 0]
+    places = grid_coordinates((3, 3))
+    for head in range(4):
+        expected = (weights[:, head, :, :, None] * places).sum(2)
+        torch.testing.assert_close(told[0][..., 2 * head : 2 * head + 2], expected)
+
+
+def test_coordinates_go_from_the_upper_left_to_the_lower_right() -> None:
+    places = grid_coordinates((2, 4))
+    assert places.tolist()[:5] == [[-0.75, -0.5], [-0.25, -0.5], [0.25, -0.5], [0.75, -0.5], [-0.75, 0.5]]

@@ -44,8 +44,11 @@ class Heatmaps:
         return {camera: maps.sum(dim=1) for camera, maps in self.maps.items()}
 
 
-def heatmaps(policy: Policy, inputs: Inputs) -> Heatmaps:
+def heatmaps(policy: Policy, inputs: Inputs, attention: bool = True) -> Heatmaps:
     """Where ``policy`` looks in ``inputs``, on the processor; a memory is empty, as at the first moment of an episode.
+
+    Args:
+        attention: False takes integrated gradients of a fusion that attends, too.
 
     Raises:
         ValueError: the policy has no camera.
@@ -54,16 +57,16 @@ def heatmaps(policy: Policy, inputs: Inputs) -> Heatmaps:
         raise ValueError("heatmaps: this policy has no camera; there is nothing that it could look at")
     training = policy.training
     with torch.random.fork_rng():
-        parts = [_part(policy.eval(), some.to(policy.device)) for some in inputs.split(ROWS)]
+        parts = [_part(policy.eval(), some.to(policy.device), attention) for some in inputs.split(ROWS)]
     policy.train(training)
     maps = {camera: torch.cat([part.maps[camera] for part in parts]) for camera in parts[0].maps}
     return Heatmaps(parts[0].method, maps, torch.cat([part.words for part in parts]))
 
 
-def _part(policy: Policy, inputs: Inputs) -> Heatmaps:
+def _part(policy: Policy, inputs: Inputs, attention: bool) -> Heatmaps:
     with torch.no_grad():
         groups = policy.encode(inputs)
-        found = _attention(policy, policy.fusion(groups, reads=True).reads)
+        found = _attention(policy, policy.fusion(groups, reads=True).reads) if attention else {}
     method = ATTENTION if found else GRADIENTS
     found = found or _gradients(policy, inputs, groups)
     places, words = next(iter(found.values())).shape[1], groups[INSTRUCTION].mask

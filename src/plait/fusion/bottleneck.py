@@ -24,6 +24,9 @@ class BottleneckConfig:
         heads: attention heads.
         looks: times the queries look at the patches.
         layers: transformer layers over the tokens that remain.
+        stages: channels of the residual blocks that each camera's grid goes through before it meets anything, one
+            each; every one after the first halves the grid. () where the encoder is deep.
+        where: each query also tells at which place it looked. False to see what that is worth.
     """
 
     width: int = 96
@@ -31,6 +34,8 @@ class BottleneckConfig:
     heads: int = 4
     looks: int = 2
     layers: int = 1
+    stages: tuple[int, ...] = (48,)
+    where: bool = True
 
     def __post_init__(self) -> None:
         refuse_outside(self, layers="[0, inf)")
@@ -57,14 +62,20 @@ class Bottleneck(nn.Module):
         heads: int,
         looks: int,
         layers: int,
+        stages: tuple[int, ...],
+        where: bool,
     ):
         super().__init__()
         if INSTRUCTION not in groups:
             rule = f"no {INSTRUCTION} among {sorted(groups)}, which decides what is looked for"
             raise ValueError(f"bottleneck: {rule}; add it, or use another fusion")
-        self.embed = GroupEmbedding(groups, width)
+        self.embed = GroupEmbedding(groups, width, stages=stages)
         self.resamplers = nn.ModuleDict(
-            {module_name(name): Resampler(width, width, queries, heads, looks) for name in groups if is_camera(name)}
+            {
+                module_name(name): Resampler(width, width, queries, heads, looks, shape.grid if where else None)
+                for name, shape in self.embed.shapes.items()
+                if is_camera(name)
+            }
         )
         self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(layers))
         modalities = [name for name in groups for _ in range(queries if is_camera(name) else 1)]

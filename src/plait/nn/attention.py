@@ -69,11 +69,20 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"], mask: Mask
     ) -> Float[Tensor, "b h n m"]:
         """The weights that ``forward`` uses on the same arguments (without dropout); rows sum to 1."""
-        query, read = self._by_head(self.query(x)), self.read(context, mask)
+        return self.look(x, self.read(context, mask))
+
+    def look(self, x: Float[Tensor, "b n d"], read: Read) -> Float[Tensor, "b h n m"]:
+        """``weights`` of what was read before."""
+        query = self._by_head(self.query(x))
         scores = (query @ read.key.transpose(-1, -2)) * query.shape[-1] ** -0.5
         if read.allowed is None or read.any_valid is None:
             return scores.softmax(-1)
         return scores.masked_fill(~read.allowed, float("-inf")).softmax(-1) * read.any_valid[:, None]
+
+    def mix(self, weights: Float[Tensor, "b h n m"], read: Read) -> Float[Tensor, "b n d"]:
+        """What ``attend`` makes of these weights."""
+        out = self.output(rearrange(weights @ read.value, "b h n e -> b n (h e)"))
+        return out if read.any_valid is None else out * read.any_valid
 
     def _by_head(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b h n e"]:
         return rearrange(x, "b n (h e) -> b h n e", h=self.heads)

@@ -1,4 +1,4 @@
-"""Fixed position features for grids."""
+"""Where the tokens of a grid are, as numbers that do not change."""
 
 import torch
 from jaxtyping import Float
@@ -17,3 +17,9 @@ def grid_positions(grid: tuple[int, int], dim: int) -> Float[Tensor, "n d"]:
     frequency = 10_000 ** -torch.linspace(0, 1, dim // 4, device=rows.device)  # also where shapes alone are wanted
     angles = [axis.reshape(-1, 1) * frequency for axis in (rows, columns)]
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+
+
+def grid_coordinates(grid: tuple[int, int]) -> Float[Tensor, "n 2"]:
+    """(x, y) of each token, row by row: -1 is the left and the top edge, 1 the right and the bottom one."""
+    rows, columns = (2 * (torch.arange(count) + 0.5) / count - 1 for count in grid)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1).flatten(0, 1)
