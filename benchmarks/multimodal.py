@@ -5,19 +5,22 @@
 A point moves in the plane, 0.05 a step, from the left to a goal on the right; a disc stands halfway. Demonstrations go
 around it on a side that a coin chooses, so at the start nothing that is observed tells which. Every head gets the same
 small encoder, data and updates. In evaluation it sees its position, the obstacle's and the goal's, predicts a
-chunk of 8 steps and executes it: the first chunk decides. One torch thread, under three minutes.
+chunk of 8 steps and executes it: the first chunk decides. The demonstrations and the new scenes are the same for every
+head and every training seed. One torch thread, about six minutes.
 """
 
-import datetime
 import math
-import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
+from publish import RESULTS, publish, table
 from torch import Tensor, nn
 
 from plait.evaluate.statistics import wilson
@@ -27,7 +30,6 @@ from plait.heads.flow import Flow
 from plait.nn.normaliser import Normaliser
 from plait.types import HeadPart, Shape, Tokens
 
-RESULTS = Path(__file__).parent / "results"
 STEP, STEPS, HORIZON = 0.05, 20, 8
 RADIUS, REACH = 0.15, 0.1  # of the obstacle; how near to the goal is there
 WIDTH = 64  # of the heads that are transformers
@@ -40,15 +42,14 @@ HEADS: dict[str, Head] = {
     "diffusion": DiffusionConfig(width=WIDTH),
     "flow": FlowConfig(width=WIDTH),
 }
-HEADER = """\
-| head | success | 95 % interval | of these above the obstacle | training |
-|---|---|---|---|---|"""
 READING = """\
 Reading: at the start both sides are equally right. Regression answers with something between both and drives into the
 obstacle, except where a small deviation of the start is enough to tip it. Discrete bins cannot average, but in the
 parallel form each step and entry chooses its side on its own, and some chunks mix both; the causal form, the mixture,
-diffusion and flow commit to one side as a whole. With fixed noise, the default, diffusion and flow answer the same
-scene with the same chunk; with drawn noise (same weights) they use both sides."""
+diffusion and flow commit to one side as a whole, with every training seed. To commit is not to use both sides: as they
+are by default, these four answer the same scene with the same chunk, and how often each side is taken differs from
+training to training, up to one side in all scenes. With drawn noise (same weights) diffusion and flow use both sides,
+each in at least four of ten scenes."""
 
 
 @dataclass(frozen=True)
@@ -156,76 +157,110 @@ def _beside(ways: Tensor, scene: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Result:
-    """How one head did: the ways it went, which of them succeeded, and how long an update took."""
+    """How one training did: the ways it went, which of them succeeded, and how long the training took."""
 
     name: str
+    seed: int
     ways: Tensor
     success: Tensor
     seconds: float
 
     @property
-    def row(self) -> str:
-        good = int(self.success.sum())
-        low, high = wilson(good, len(self.success))
-        middle = self.ways[:, STEPS // 2, 1]
-        above = 100 * (middle[self.success] > 0).float().mean() if good else math.nan
-        took = f"{above:.0f} %" if good else "–"
-        share = f"{100 * good / len(self.success):.1f} %"
-        return f"| {self.name} | {share} | {100 * low:.0f} – {100 * high:.0f} | {took} | {self.seconds:.0f} s |"
+    def counts(self) -> dict[str, Any]:
+        """Of the scenes those that it passed, and of these those that it passed above the obstacle."""
+        passed = self.ways[self.success]
+        above = int((passed[:, STEPS // 2, 1] > 0).sum())
+        return {
+            "head": self.name,
+            "seed": self.seed,
+            "success": _share(len(passed), len(self.ways)),
+            "above": _share(above, len(passed)),
+            "training_s": round(self.seconds, 1),
+        }
 
 
-def results(steps: int, episodes: int, demonstrations: int) -> Iterator[Result]:
+def _share(count: int, n: int) -> dict[str, Any]:
+    """With its Wilson interval, in percent."""
+    return {"count": count, "n": n, "pc_ci95": [round(100 * end, 1) for end in wilson(count, n)] if n else None}
+
+
+def results(seeds: int, steps: int, episodes: int, demonstrations: int) -> Iterator[Result]:
     data = demonstrate(demonstrations)
-    for name, config in HEADS.items():
+    for (name, config), seed in product(HEADS.items(), range(seeds)):
         began = time.perf_counter()
-        pilot = train(config, data, steps)
+        pilot = train(config, data, steps, seed)
         seconds = time.perf_counter() - began
-        yield Result(name, *drive(pilot, episodes), seconds)
+        yield Result(name, seed, *drive(pilot, episodes), seconds)
         if isinstance(pilot.head, Diffusion | Flow):
             pilot.head.start.drawn = True
-            yield Result(f"{name}, drawn noise", *drive(pilot, episodes), seconds)
+            yield Result(f"{name}, drawn noise", seed, *drive(pilot, episodes), seconds)
+
+
+def by_head(found: list[dict[str, Any]], seeds: int) -> str:
+    """A table with a line for each head: both shares of each seed, and the longest training."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for counts in found:
+        lines.setdefault(counts["head"], []).append(counts)
+    kinds = {"success": "success", "above": "above the obstacle"}
+    header = ("head", *(f"{title}, seed {seed}" for title in kinds.values() for seed in range(seeds)), "training")
+    return table(header, [_line(head, done, kinds) for head, done in lines.items()])
+
+
+def _line(head: str, done: list[dict[str, Any]], kinds: Iterable[str]) -> tuple[str, ...]:
+    longest = max(counts["training_s"] for counts in done)
+    return head, *(_told(counts[kind]) for kind in kinds for counts in done), f"{longest:.0f} s"
+
+
+def _told(share: dict[str, Any]) -> str:
+    if not share["n"]:
+        return "–"
+    low, high = share["pc_ci95"]
+    return f"{100 * share['count'] / share['n']:.1f} % [{low:.0f}, {high:.0f}]"
 
 
 def main(
+    hardware: str,
+    seeds: int = 3,
     steps: int = 800,
     episodes: int = 300,
     demonstrations: int = 10_000,
-    hardware: str = "2 CPU cores",
-    out: Path = RESULTS,
+    report: Path = RESULTS,
 ) -> None:
-    """Train and judge every head; prints a table, and writes it with a picture of the ways.
+    """Train and judge every head; prints what each training came to, and writes a table with a picture of the ways.
 
     Args:
-        steps: updates of each head.
+        hardware: as it shall stand in the files' names.
+        seeds: trainings of each head.
+        steps: updates of each training.
         episodes: new scenes of each evaluation.
         demonstrations: episodes of the training data.
-        hardware: as it shall stand in the files' names.
-        out: folder of the results.
+        report: folder of the results.
     """
     torch.set_num_threads(1)
-    print(HEADER)
-    rows = []
-    for result in results(steps, episodes, demonstrations):
-        print(result.row, flush=True)
-        rows.append(result)
-    today = datetime.date.today().isoformat()
-    path = out / f"multimodal_{hardware.replace(' ', '-')}_{today}.png"
-    draw([demonstrated(), *rows], path)
-    table = "\n".join([HEADER, *(row.row for row in rows)])
-    options = f"--steps {steps} --episodes {episodes} --demonstrations {demonstrations}"
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    path.with_suffix(".md").write_text(
-        f"# Two ways around an obstacle, {hardware}, {today}\n\n`python benchmarks/multimodal.py {options}` "
-        f"(one training seed, 0; evaluated with seed 1; one thread; {versions})\n\n{table}\n\n{READING}\n\n"
-        f"![The ways of each head, relative to the obstacle]({path.name})\n",
-        encoding="utf-8",
+    done, found = [], []
+    for result in results(seeds, steps, episodes, demonstrations):
+        done.append(result)
+        found.append(result.counts)
+        print(result.name, result.seed, _told(found[-1]["success"]), _told(found[-1]["above"]), sep="  ", flush=True)
+    picture = report / f"multimodal_{hardware.replace(' ', '-')}_{date.today().isoformat()}.png"
+    draw([demonstrated(), *(result for result in done if result.seed == 0)], picture)
+    settings = {"seeds": seeds, "steps": steps, "episodes": episodes, "demonstrations": demonstrations}
+    about = (
+        f"{demonstrations:,} demonstrations (seed 0), {steps:,} updates for each of {seeds} training seeds (from 0), "
+        f"judged in the same {episodes:,} new scenes (seed 1); one thread. Success is the share of these scenes, above "
+        "the obstacle the share of the successes, both with 95 % Wilson intervals over the scenes of one training. "
+        "Training is the longest one's time."
     )
+    seen = f"![The ways of each head with seed 0, relative to the obstacle]({picture.name})"
+    text = "\n\n".join((about, by_head(found, seeds), READING, seen))
+    data = {"settings": settings, "threads": 1, "results": found}
+    publish("multimodal", "Two ways around an obstacle", hardware, text, data, report)
 
 
 def demonstrated(count: int = 100) -> Result:
     """A few demonstrations in the form of a result, for the picture."""
     seen = demonstrate(count).seen.unflatten(0, (count, STEPS))
-    return Result("demonstrations", _beside(seen[:, :, 0], seen[:, 0]), torch.ones(count, dtype=torch.bool), 0.0)
+    return Result("demonstrations", 0, _beside(seen[:, :, 0], seen[:, 0]), torch.ones(count, dtype=torch.bool), 0.0)
 
 
 def draw(results: list[Result], path: Path, shown: int = 60) -> None:

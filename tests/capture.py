@@ -1,7 +1,7 @@
 """Compiles and exports every part, and prints the name of each; run by test_contract.py.
 
 Each member of a union on its own, with one camera and shallow, since a second layer is traced like the first; and whole
-policies, one without a memory and one with each of them.
+policies, one without a memory and one with each of them. Random combinations of parts are exported only.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from plait.fusion import LateConfig
 from plait.heads import DiscreteConfig, FlowConfig
 from plait.memory import RecurrentConfig
 from plait.types import Shape, Tokens
-from policies import SINGLE, SPEC, random_batch, small_policy
+from policies import COMBINATIONS, SINGLE, SPEC, random_batch, small_policy
 
 FEW = {"layers": 1, "steps": 2}
 CAMERA = replace(SPEC, cameras={"front": (32, 32)})
@@ -54,10 +54,13 @@ def remembered(memory: nn.Module, *arguments: Any) -> Tensor:
     return memory(*arguments)[0]
 
 
+def shallow(config: Any) -> Any:
+    return replace(config, **{f.name: FEW[f.name] for f in fields(config) if f.name in FEW})
+
+
 def single(field: str, config: Any) -> tuple[nn.Module, Any]:
     """The module that holds one member of a union, and its inputs."""
-    config = replace(config, **{f.name: FEW[f.name] for f in fields(config) if f.name in FEW})
-    policy = small_policy(spec=CAMERA, **{"fusion": LateConfig(), field: config})
+    policy = small_policy(spec=CAMERA, **{"fusion": LateConfig(), field: shallow(config)})
     inputs = random_batch(policy).inputs
     if field == "memory":
         return policy, (inputs,)
@@ -79,21 +82,36 @@ def modules() -> Iterator[tuple[str, nn.Module, tuple[Any, ...]]]:
     yield "memory=gru", Alone(memory, remembered), (torch.randn(3, 2, 6), memory.start(3), torch.rand(3, 2) > 0.7)
 
 
-def capture(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+def combinations() -> Iterator[tuple[str, nn.Module, tuple[Any, ...]]]:
+    for name, parts in COMBINATIONS.items():
+        policy = small_policy(spec=CAMERA, **{field: shallow(config) for field, config in parts.items()})
+        yield name, policy, (random_batch(policy).inputs,)
+
+
+def compiled(module: nn.Module, _: tuple[Any, ...]) -> Callable[..., Tensor]:
+    torch._dynamo.reset()
+    return torch.compile(module, fullgraph=True, backend="aot_eager")
+
+
+def exported(module: nn.Module, inputs: tuple[Any, ...]) -> Callable[..., Tensor]:
+    return torch.export.export(module, inputs).module()
+
+
+def capture(module: nn.Module, inputs: tuple[Any, ...], ways: tuple[Callable, ...] = (compiled, exported)) -> None:
     """Compiled in one graph and exported, it does what it does."""
     with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):  # the compiler asks before it takes an LSTM
-        torch._dynamo.reset()
-        ways = [module.eval(), torch.compile(module, fullgraph=True, backend="aot_eager")]
-        ways.append(torch.export.export(module, inputs).module())
         results = []
-        for way in ways:
+        for call in (module.eval(), *(way(module, inputs) for way in ways)):
             torch.manual_seed(0)  # some heads draw
-            results.append(way(*inputs))
-    torch.testing.assert_close(results[1:], [results[0]] * 2)
+            results.append(call(*inputs))
+    torch.testing.assert_close(results[1:], [results[0]] * len(ways))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for name, module, inputs in modules():
         capture(module, inputs)
+        print(name, flush=True)
+    for name, module, inputs in combinations():
+        capture(module, inputs, (exported,))
         print(name, flush=True)

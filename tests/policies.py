@@ -1,5 +1,6 @@
 """Small policies and observations that several tests build."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,17 @@ def part(field: str, name: str) -> Any:
 SINGLE = {
     f"{field}={name}": {field: part(field, name)} for field, union in UNIONS.items() for name in members(union, field)
 }
+
+
+def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+    rng = random.Random(seed)
+    chosen = [{field: rng.choice(sorted(members(union))) for field, union in UNIONS.items()} for _ in range(count)]
+    for names in chosen[::2]:
+        del names["memory"]
+    return {"+".join(names.values()): {field: part(field, name) for field, name in names.items()} for names in chosen}
+
+
+COMBINATIONS = _combinations(20)
 
 
 def small_policy(seed: int = 0, spec: Spec = SPEC, **config: object) -> Policy:

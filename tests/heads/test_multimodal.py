@@ -1,7 +1,9 @@
 """Two equally good ways around an obstacle: the toy of benchmarks/multimodal.py, trained for a few seconds."""
 
 import importlib.util
+import json
 import sys
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +24,9 @@ def toy() -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["multimodal"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOY.parent)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -50,3 +54,19 @@ def test_demonstrations_take_both_sides_and_never_touch_the_obstacle(toy: Module
     ways = toy.demonstrated(200).ways
     assert 0.3 < (ways[:, toy.STEPS // 2, 1] > 0).float().mean() < 0.7
     assert ((ways - torch.tensor([0.5, 0.0])).norm(dim=-1) > toy.RADIUS + 0.05).all()
+
+
+def test_what_is_published_tells_both_shares_of_every_seed_with_intervals(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy, "HEADS", {"mixture": MixtureConfig(), "flow": FlowConfig(width=16, layers=1)})
+    toy.main("a CPU", seeds=2, steps=20, episodes=10, demonstrations=20, report=tmp_path)
+    written = {path.suffix: path for path in tmp_path.iterdir()}
+    assert written.keys() == {".json", ".md", ".png"} and written[".png"].name in written[".md"].read_text()
+    found = json.loads(written[".json"].read_text())
+    assert found["settings"]["seeds"] == 2 and found["versions"]["torch"]
+    heads = ("mixture", "flow", "flow, drawn noise")
+    assert sorted((each["head"], each["seed"]) for each in found["results"]) == sorted(product(heads, (0, 1)))
+    for each in found["results"]:
+        passed, above = each["success"], each["above"]
+        assert passed["n"] == 10 and above["n"] == passed["count"] and len(passed["pc_ci95"]) == 2

@@ -7,7 +7,10 @@ from typing import Any
 from plait.config import differences, refuse_other
 from plait.files import read_json_lines, write_whole
 
-FREE = ("slots",)  # an episode does not depend on which others are driven together with it
+FREE = (
+    "slots",  # an episode does not depend on which others are driven together with it
+    "versions.commit",  # a new one need not change what is evaluated; the version of plait tells when it may
+)
 
 
 class Kept:
