@@ -1,28 +1,29 @@
 """What a server costs beside the policy, and what several robots notice of each other.
 
     python benchmarks/serving.py --hardware "2 CPU cores"
-    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --rate 500 --ticks 60000 --robots 1 \
-        --loop-ticks 150000 --parts 2
+    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --cameras 1 --pixels 160 --rate 500 \
+        --ticks 15000 --robots 1 --loop-ticks 150000
 
 The policy has the recipe's size and random weights, which do not change how long it takes. The server is a process of
 its own; the robots are threads of this one, on the same machine. ``plain`` is a minimal server written as openpi's is:
-the same codec and the same policy, called on the event loop, one observation after the other, without an envelope.
+the same codec and the same engine, called on the event loop, one observation after the other, without an envelope.
 ``echo`` decodes and computes nothing: what the websocket costs alone. They are measured in turns, so that whatever else
 the machine does meets all.
 """
 
 import asyncio
+import copy
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,18 +35,19 @@ import plait
 from plait import checkpoint
 from plait.config import refuse_small
 from plait.encoders.tokenizer import Tokenizer
-from plait.nn.device import pick_device
+from plait.nn.device import Precision, pick_device
 from plait.policy import Policy
 from plait.recipes import RECIPES
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope
-from plait.serve.batching import writable
+from plait.serve.batching import Answer, Engine, Question
 from plait.serve.client import Client, Late
 from plait.serve.codec import pack, unpack
 from plait.serve.keys import accepted, agree, observed
 from plait.serve.loop import ControlLoop
 from plait.serve.server import ServeConfig, Server
 from plait.spec import Spec
+from plait.types import Observation
 
 ROLES = {
     "plait": "plait serve, with the envelope",
@@ -64,17 +66,22 @@ class Options:
     hardware: str
     """As it shall stand in the results file and its name."""
     recipe: str = "tabletop-pick"
+    cameras: Literal[1, 2] = 2
+    """Of each robot."""
     pixels: int = 224
-    """Of each side of both cameras' pictures, as the robots send them."""
+    """Of each side of the cameras' pictures, as the robots send them."""
     requests: int = 1000
     """Of one robot that asks again as soon as it has its answer."""
     robots: int = 8
+    """0: no server is measured."""
     rate: float = 10.0
     """Observations a second of each robot."""
     ticks: int = 300
     """Observations of each robot."""
     compile: bool = False
-    """Plait's server compiles its policy (the policy in this process and the minimal server do not)."""
+    """The servers, and what is called in this process, compile the policy (the control loop does not)."""
+    precision: Precision = "float32"
+    """In which it multiplies, everywhere."""
     parts: int = 1
     """How often the robots are measured with plait's server, and connect anew; once with the minimal one. So often the
     control loop runs, too."""
@@ -89,7 +96,7 @@ class Options:
 def build(options: Options) -> Policy:
     size = (options.pixels, options.pixels)
     spec = Spec(
-        cameras={"front": size, "wrist": size},
+        cameras={camera: size for camera in ("front", "wrist")[: options.cameras]},
         state=tuple(f"joint_{i}" for i in range(8)),
         actions=("x", "y", "z", "rx", "ry", "rz", "gripper"),
         action_kind="delta",
@@ -101,40 +108,50 @@ def build(options: Options) -> Policy:
 def observation(options: Options, seed: int) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     picture = lambda: random.integers(0, 256, (options.pixels, options.pixels, 3), np.uint8)  # noqa: E731
-    return {
-        "observation/image": picture(),
-        "observation/wrist_image": picture(),
+    keys = ("observation/image", "observation/wrist_image")[: options.cameras]
+    return {key: picture() for key in keys} | {
         "observation/state": random.normal(size=8).astype(np.float32),
         "prompt": SENTENCE,
     }
 
 
-async def serve_plait(policy: Policy, rate: float, compiled: bool) -> None:
+async def serve_plait(policy: Policy, options: Options) -> None:
     calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
-    config = ServeConfig(port=0, compile=compiled, rate_limit=max(1000.0, 2 * rate), silence_ms=60_000)
+    how = {"compile": options.compile, "precision": options.precision, "rate_limit": max(1000.0, 2 * options.rate)}
+    config = ServeConfig(port=0, silence_ms=60_000, **how)
     async with Server(policy, config, lambda: Envelope(policy.spec, calibration=calibration)) as server:
         print(server.port, flush=True)
         await server.until_signal()
 
 
-async def serve_plain(policy: Policy) -> None:
+async def serve_plain(policy: Policy, options: Options) -> None:
     """The minimal server."""
-    known = accepted(policy.spec)
+    known, infer = accepted(policy.spec), called(policy, options)
 
     async def handle(connection: ServerConnection) -> None:
         await connection.send(pack({"execute": policy.config.execute}))
         async for message in connection:
             sent = unpack(message)  # type: ignore[arg-type]
-            start = time.perf_counter()
-            moment = observed(sent, agree(sent, policy.spec, known), policy.spec)
-            chunk = policy.predict(policy.prepare(writable(moment)))[0].cpu().numpy()
-            infer_ms = 1e3 * (time.perf_counter() - start)
-            await connection.send(pack({"actions": chunk, "policy_timing": {"infer_ms": infer_ms}}))
+            answer = infer(observed(sent, agree(sent, policy.spec, known), policy.spec))
+            await connection.send(pack({"actions": answer.chunk, "policy_timing": {"infer_ms": answer.infer_ms}}))
 
     await listen(handle)
 
 
-async def serve_echo(policy: Policy) -> None:
+def called(policy: Policy, options: Options) -> Callable[[Observation], Answer]:
+    """The policy as both servers compute it, one robot at a time."""
+    engine = Engine(policy, 1, options.compile, options.precision)
+    engine.warm_up()
+
+    def infer(observation: Observation) -> Answer:
+        answer = engine([Question(observation, policy.start(1), True)])[0]
+        assert isinstance(answer, Answer), answer
+        return answer
+
+    return infer
+
+
+async def serve_echo(policy: Policy, _: Options) -> None:
     """An answer as long as the others', to whatever comes."""
     answer = pack({"actions": np.zeros((policy.horizon, len(policy.spec.actions))), "policy_timing": {"infer_ms": 0.0}})
 
@@ -161,7 +178,7 @@ class Served:
 
     def __init__(self, role: str, options: Options, folder: Path) -> None:
         command = [sys.executable, __file__, "--hardware", str(folder), "--role", role, "--rate", str(options.rate)]
-        command += ["--compile"] if options.compile else []
+        command += ["--precision", options.precision, "--compile" if options.compile else "--no-compile"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> "Served":
@@ -215,12 +232,12 @@ def answered(robot: Client, sent: dict[str, Any]) -> tuple[float, float]:
 
 def bare(policy: Policy, options: Options) -> np.ndarray:
     """The policy called in this process."""
-    known, found = accepted(policy.spec), []
+    known, infer, found = accepted(policy.spec), called(policy, options), []
     sent = [observation(options, seed) for seed in range(16)]
     keys = agree(sent[0], policy.spec, known)
     for i in range(options.requests + 50):
         start = time.perf_counter()
-        policy.predict(policy.prepare(writable(observed(sent[i % 16], keys, policy.spec)))).cpu()
+        infer(observed(sent[i % 16], keys, policy.spec))
         found.append(1e3 * (time.perf_counter() - start))
         time.sleep(0.002)
     return np.array(found[50:])
@@ -228,12 +245,14 @@ def bare(policy: Policy, options: Options) -> np.ndarray:
 
 def robots(port: int, options: Options) -> np.ndarray:
     """Milliseconds of each answer, of robots that ask at a fixed rate, each at its own phase."""
-    found: list[list[float]] = [[] for _ in range(options.robots)]
 
-    def drive(i: int) -> None:
+    def drive(i: int) -> list[float]:
+        found = []
         with Client(port=port, timeout=60) as robot:
             sent = [observation(options, 16 * i + seed) for seed in range(16)]
-            robot.infer(sent[0])
+            for first in sent:  # not measured
+                with suppress(Late):
+                    robot.infer(first)
             start = time.perf_counter() + 0.5 + i / options.robots / options.rate
             for tick in range(options.ticks):
                 due = start + tick / options.rate
@@ -242,14 +261,11 @@ def robots(port: int, options: Options) -> np.ndarray:
                 time.sleep(max(0.0, due - time.perf_counter()))
                 with suppress(Late):  # counts with its time
                     robot.infer(sent[tick % 16])
-                found[i].append(1e3 * (time.perf_counter() - due))  # what the answer before has taken too long counts
+                found.append(1e3 * (time.perf_counter() - due))  # what the answer before has taken too long counts
+        return found
 
-    threads = [threading.Thread(target=drive, args=(i,)) for i in range(options.robots)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return np.concatenate(found)
+    with ThreadPoolExecutor(options.robots) as pool:
+        return np.concatenate(list(pool.map(drive, range(options.robots))))
 
 
 class Seen:
@@ -269,7 +285,7 @@ class Seen:
 def looped(policy: Policy, options: Options) -> list[dict[str, Any]]:
     """Reports of a control loop."""
     calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
-    loop = ControlLoop(policy, Seen(options), rate=options.rate, calibration=calibration)
+    loop = ControlLoop(policy, Seen(options), rate=options.rate, calibration=calibration, precision=options.precision)
     return [asdict(loop.run(options.loop_ticks)) for _ in range(options.parts)]
 
 
@@ -279,59 +295,67 @@ def shares(values: np.ndarray) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Measure, print and write."""
-    refuse_small(requests=(options.requests, 1), robots=(options.robots, 1), ticks=(options.ticks, 1))
+    refuse_small(requests=(options.requests, 1), robots=(options.robots, 0), ticks=(options.ticks, 1))
     policy = build(options)
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # as plait serve has it
     found: dict[str, Any] = {"settings": {k: v for k, v in vars(options).items() if k not in ("report", "role")}}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(policy, Path(folder))
-        policy.to(pick_device("auto"))
-        found["bare"] = shares(bare(policy, options))
-        found["loop"] = looped(policy, options) if options.loop_ticks else []
+        device = pick_device("auto")
+        found["bare"] = shares(bare(copy.deepcopy(policy).to(device), options))
+        found["loop"] = looped(policy.to(device), options) if options.loop_ticks else []
         print(found["bare"], *found["loop"], sep="\n", flush=True)  # large numbers of steps take minutes
         del policy
-        found |= one_robot(options, Path(folder))
-        for role in ("plait", "plain"):
-            parts = []
-            for _ in range(options.parts if role == "plait" else 1):
-                with Served(role, options, Path(folder)) as served:
-                    times = robots(served.port, options)
-                    unasked = options.robots * options.ticks - len(times)
-                    misses = int((times > 1e3 / options.rate).sum()) + unasked
-                    parts.append(shares(times) | {"answers": len(times), "misses": misses})
-            found[role]["robots"] = parts
+        found["servers"] = servers(options, Path(folder)) if options.robots else {}
     text = told(found, options)
     print(text)
     publish("serving", "Serving", options.hardware, text, found, options.report)
 
 
+def servers(options: Options, folder: Path) -> dict[str, Any]:
+    """Of each what one robot meets, and several."""
+    found = one_robot(options, folder)
+    for role in ("plait", "plain"):
+        parts = found[role]["robots"] = []
+        for _ in range(options.parts if role == "plait" else 1):
+            with Served(role, options, folder) as served:
+                times = robots(served.port, options)
+            unasked = options.robots * options.ticks - len(times)
+            misses = int((times > 1e3 / options.rate).sum()) + unasked
+            parts.append(shares(times) | {"answers": len(times), "misses": misses})
+    return found
+
+
 def told(found: dict[str, Any], options: Options) -> str:
     """Markdown."""
-    alone = [("policy, called in the process", *list(found["bare"].values())[:3], "", "", "")]
-    for role, name in ROLES.items():
-        added, cpu = found[role]["added"], found[role]["cpu"]
-        alone.append((name, *list(found[role]["total"].values())[:3], added["p50"], added["p99"], cpu))
-    several = [
-        (name, part["answers"], part["misses"], *(part[share] for share in SHARES))
-        for role, name in (("plait", "plait serve"), ("plain", "minimal server"))
-        for part in found[role]["robots"]
-    ]
     setting = (
-        f"Recipe {options.recipe}, two cameras of {options.pixels} x {options.pixels} pixels, milliseconds. `added` is "
-        "what an answer takes beside the policy: socket, codec, threads, envelope and the robot's side. `CPU` is what "
-        "the server's process takes for an answer, the policy included."
+        f"Recipe {options.recipe}, cameras: {options.cameras}, {options.pixels} x {options.pixels} pixels, "
+        f"{options.precision}{', compiled' * options.compile}, milliseconds. `added` is what an answer takes beside "
+        "the policy: socket, codec, threads, envelope and the robot's side. `CPU` is what the server's process takes "
+        "for an answer, the policy included."
     )
-    many = (
-        f"{options.robots} robots, {options.rate:g} observations a second each, {options.ticks} of each robot. A miss "
-        "is an answer later than one step after its observation was due, or an observation that was not sent in time:"
-    )
+    measured = {role: found["servers"][role] for role in ROLES if role in found["servers"]}
+    alone = [("policy, called in the process", *list(found["bare"].values())[:3], "", "", "")]
+    for role, server in measured.items():
+        added = server["added"]
+        alone.append((ROLES[role], *list(server["total"].values())[:3], added["p50"], added["p99"], server["cpu"]))
     parts = [
         setting,
         f"One robot, {options.requests} observations one after the other:",
         table(("", "p50", "p99", "p99.9", "added, p50", "added, p99", "CPU"), alone),
-        many,
-        table(("", "answers", "misses", *SHARES), several),
     ]
+    several = [
+        (ROLES[role], part["answers"], part["misses"], *(part[share] for share in SHARES))
+        for role, server in measured.items()
+        for part in server.get("robots", [])
+    ]
+    if several:
+        parts += [
+            f"{options.robots} robots, {options.rate:g} observations a second each, {options.ticks} of each robot. A "
+            "miss is an answer later than one step after its observation was due, or an observation that was not sent "
+            "in time:",
+            table(("", "answers", "misses", *SHARES), several),
+        ]
     if found["loop"]:
         names = ("ticks", "misses", "starved", "delay")
         rows = [
@@ -355,9 +379,5 @@ if __name__ == "__main__":
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         loaded = plait.load(asked.hardware).to(pick_device("auto"))
-        roles = {
-            "plait": lambda: serve_plait(loaded, asked.rate, asked.compile),
-            "plain": lambda: serve_plain(loaded),
-            "echo": lambda: serve_echo(loaded),
-        }
-        asyncio.run(roles[asked.role]())
+        roles = {"plait": serve_plait, "plain": serve_plain, "echo": serve_echo}
+        asyncio.run(roles[asked.role](loaded, asked))

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from plait.nn.device import has_bfloat16, pick_autocast, pick_device
+from plait.fusion import CrossAttentionConfig, FilmConfig
+from plait.nn.device import convert_weights, has_bfloat16, pick_autocast, pick_device
+from policies import random_observation, small_policy
 
 
 def test_auto_is_a_device_that_works() -> None:
@@ -30,3 +32,17 @@ def test_precision_is_what_was_asked_for_or_what_the_processor_has() -> None:
     }.items():
         with pick_autocast(precision, cpu):
             assert layer(x).dtype == expected
+
+
+@torch.no_grad()
+def test_weights_converted_once_are_those_that_autocast_converts_at_every_call() -> None:
+    for fusion in (FilmConfig(), CrossAttentionConfig()):
+        policy = small_policy(fusion=fusion)
+        inputs, inside = policy.prepare(random_observation()), pick_autocast("bfloat16", torch.device("cpu"))
+        with inside:
+            before = policy(inputs)
+        convert_weights(policy, torch.bfloat16)
+        assert policy.normalise_action.mean.dtype == torch.float32
+        assert {weight.dtype for weight in policy.parameters()} == {torch.float32, torch.bfloat16}
+        with inside:
+            assert torch.equal(policy(inputs), before)

@@ -1,5 +1,6 @@
 """The engine: whatever is computed together, each robot gets what it would get alone."""
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -62,6 +63,19 @@ def test_memories_are_not_mixed(device: str) -> None:
         memories = [answer.memory for answer in found]
     for row in range(3):
         close(found[row].chunk, alone([10 * row, 10 * row + 1, 10 * row + 2]))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_is_what_autocast_computes(device: str) -> None:
+    policy = small_policy().to(device)
+    moments = [random_observation(1, seed) for seed in range(2)]
+    with torch.autocast(device, torch.bfloat16):
+        wanted = [policy.predict(policy.prepare(moment))[0] for moment in moments]
+    engine = Engine(copy.deepcopy(policy), batch=2, precision="bfloat16")
+    for found, chunk in zip(answers(engine, list(map(Question, moments))), wanted, strict=True):
+        np.testing.assert_allclose(found.chunk, chunk.cpu().numpy(), atol=0.03)  # a batch sums up in another order
+    exact = policy.predict(policy.prepare(moments[0]))[0]
+    assert not torch.equal(wanted[0], exact), "it was multiplied in another format"
 
 
 COMPILED = """

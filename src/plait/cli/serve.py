@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -51,6 +51,8 @@ class Serve(Verb):
     """A new instruction does not begin a new episode for the policy's memory."""
     compile: bool = False
     """Compile the policy first: the start takes half a minute longer, answers are faster. Needs a C++ compiler."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format in which the policy multiplies: bfloat16 is faster on most GPUs, evaluations have float32."""
     batch: int = 16
     """Robots that are computed together at most."""
     budget_ms: float = 2.0
@@ -82,6 +84,7 @@ class Serve(Verb):
             keys=texts(self.keys, "--keys", "KEY=CAMERA"),
             reset_on_instruction=not self.keep_memory,
             compile=self.compile,
+            precision=self.precision,
             batch=self.batch,
             budget_ms=self.budget_ms,
             deadline_ms=self.deadline_ms,

@@ -1,8 +1,12 @@
 """Where a model runs, and in which number format: decided by what the machine really has."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
+from torch import nn
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -43,6 +47,16 @@ def pick_autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context of a forward pass in ``precision``; ``auto`` is bfloat16 only where it is computed in hardware."""
     bfloat16 = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def convert_weights(module: nn.Module, number_format: torch.dtype) -> None:
+    """Keep the weights of linear layers and convolutions as autocast would convert them at every call: what is computed
+    under autocast stays the same, bit for bit. All else, norms and what actions are scaled with, stays as precise as it
+    is. A module that was converted can no longer be trained well, nor be used without autocast.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            part.to(number_format)
 
 
 def has_bfloat16(device: torch.device) -> bool:

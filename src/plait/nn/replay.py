@@ -29,13 +29,17 @@ class Replay:
         tensors, structure = pytree.tree_flatten(argument)
         if self.graph is None:
             self._inputs = [tensor.clone() for tensor in tensors]
+            types = [tensor.dtype for tensor in tensors]
+            self._alike = [[i for i, of in enumerate(types) if of == each] for each in dict.fromkeys(types)]
             self.graph = self._record(pytree.tree_unflatten(self._inputs, structure))
         for mine, new in zip(self._inputs, tensors, strict=True):
-            if mine.shape != new.shape:  # copy_ would repeat a row for all
+            if mine.shape != new.shape:  # copying would repeat a row for all
                 raise ValueError(
                     f"a tensor of shape {tuple(new.shape)}; {tuple(mine.shape)} was recorded, and is replayed"
                 )
-            mine.copy_(new, non_blocking=True)
+        for places in self._alike:  # one kernel for all of a type
+            mine, new = ([of[i] for i in places] for of in (self._inputs, tensors))
+            torch._foreach_copy_(mine, new, non_blocking=True)  # pyright: ignore[reportPrivateImportUsage]
         self.graph.replay()
         return pytree.tree_map_only(torch.Tensor, torch.clone, self._result)  # the next replay overwrites it
 

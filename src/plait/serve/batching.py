@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from plait.encoders.recall import Recall
 from plait.memory.history import History
-from plait.nn.device import current
+from plait.nn.device import Precision, convert_weights, current, pick_autocast
 from plait.nn.pooling import masked_mean
 from plait.nn.replay import WARM_UP, Replay
 from plait.policy import Policy
@@ -64,17 +64,24 @@ class Answer:
 class Engine:
     """Answers questions, up to ``batch`` at once. One thread at a time may call it.
 
-    Each distinct sentence is encoded once. On a GPU the rest of the policy is recorded as one CUDA graph for 1, 2, 4,
-    ... robots, ``batch`` at last; a batch in between is filled up. The policy is the engine's from here on.
+    Each distinct sentence is encoded once. On a GPU pictures are resized there, and the rest of the policy is recorded
+    as one CUDA graph for 1, 2, 4, ... robots, ``batch`` at last; a batch in between is filled up. The policy is the
+    engine's from here on.
 
     Args:
         policy: on its device.
         batch: questions that are computed together at most.
         compiled: ``torch.compile`` the policy for any number of rows.
+        precision: number format of products; sums and what is scaled to the units of the ``Spec`` are float32.
     """
 
-    def __init__(self, policy: Policy, batch: int = 16, compiled: bool = False) -> None:
+    def __init__(
+        self, policy: Policy, batch: int = 16, compiled: bool = False, precision: Precision = "float32"
+    ) -> None:
         self.policy, self.batch, self.compiled = policy.eval(), batch, compiled
+        self._autocast = pick_autocast(precision, policy.device)
+        if precision == "bfloat16":
+            convert_weights(policy, torch.bfloat16)
         if compiled:
             policy.compile(dynamic=True)
         self._recall = Recall(policy.encoder.language)
@@ -119,7 +126,7 @@ class Engine:
         prepared: dict[int, Inputs] = {}
         for row, question in enumerate(questions):
             try:
-                prepared[row] = self.policy.prepare(writable(question.observation))
+                prepared[row] = self._prepare(question.observation)
             except Exception as error:
                 found[row] = error
         if prepared:
@@ -130,19 +137,28 @@ class Engine:
                 found[row] = Answer(*answer, infer_ms)
         return found
 
+    def _prepare(self, observation: Observation) -> Inputs:
+        """The pictures on the policy's device, which resizes them faster where it is a GPU."""
+        device, observation = self.policy.device, writable(observation)
+        images = {camera: torch.as_tensor(image).to(device) for camera, image in observation.images.items()}
+        inputs = self.policy.prepare(replace(observation, images=images))
+        return replace(inputs, images={camera: image.to(device) for camera, image in inputs.images.items()})
+
     def _batch(self, inputs: list[Inputs], questions: list[Question]) -> list[tuple[np.ndarray, np.ndarray, Any]]:
         """Of each row the chunk, the features and the memory."""
         rows = len(inputs)
         size = next(size for size in self._sizes if size >= rows)
         filled = [*range(rows), *[0] * (size - rows)]
         device = self.policy.device
-        told = self.policy.tell(_joined([inputs[row] for row in filled]), self._recall)
+        joined = _joined([inputs[row] for row in filled])
+        with self._autocast:
+            told = self.policy.tell(joined, self._recall)
         argument: dict[str, Any] = {"inputs": told}
         argument["reset"] = torch.tensor([questions[row].reset for row in filled], device=device)
         if self.policy.memory is not None:
             histories = [questions[row].memory or self.policy.start(1) for row in filled]
             argument["memory"] = History(*(torch.cat([getattr(h, f.name) for h in histories]) for f in fields(History)))
-        with current(device):
+        with current(device), self._autocast:
             found = self._step(size)(argument)
             chunks, features = found["chunk"].cpu().numpy(), found["features"].cpu().numpy()
         memories: list[History | None] = [None] * rows

@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from plait.config import refuse_small
 from plait.memory.history import History
+from plait.nn.device import Precision
 from plait.policy import Policy
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope, SafetyConfig
@@ -162,6 +163,7 @@ class ControlLoop:
         envelope: of this robot, made for the same rate; the usual one, with ``calibration``, when None.
         calibration: what the envelope goes by, such as ``Calibration.find(checkpoint, policy)``; without it, only the
             words are known, and the robot holds as soon as anything fails.
+        precision: number format in which the policy multiplies; evaluations have float32.
 
     Raises:
         ValueError: a rate that is not known or not the envelope's, or a number that is too small.
@@ -178,6 +180,7 @@ class ControlLoop:
         blend: int = 2,
         envelope: Envelope | None = None,
         calibration: Calibration | None = None,
+        precision: Precision = "float32",
     ) -> None:
         given = rate or policy.spec.rate
         if given is None:
@@ -199,7 +202,7 @@ class ControlLoop:
                 f"envelope: made for {self.envelope.rate:g} steps per second, the loop has {given:g}; make it of "
                 f"replace(policy.spec, rate={given:g})"
             )
-        self.engine = Engine(policy, batch=1)
+        self.engine = Engine(policy, batch=1, precision=precision)
         self.engine.warm_up()
         self._known = accepted(policy.spec)
         self._thread = ThreadPoolExecutor(1, "plait-inference")  # of all runs: one prediction at a time

@@ -19,6 +19,7 @@ from websockets.http11 import Request, Response
 
 import plait
 from plait.config import refuse_small
+from plait.nn.device import Precision
 from plait.policy import Policy
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.serve.batching import Batcher, Engine, responsive
@@ -47,6 +48,7 @@ class ServeConfig:
         keys: key of an observation -> camera, beside the tables of ``plait.serve.keys``.
         reset_on_instruction: a new instruction begins a new episode for the policy's memory.
         compile: the policy is compiled with ``torch.compile`` before the port opens.
+        precision: number format in which the policy multiplies; evaluations have float32.
         batch: robots that are computed together at most.
         budget_ms: how long an observation waits for those of other robots.
         deadline_ms: an answer that takes longer is a miss; one control step when 0.
@@ -68,6 +70,7 @@ class ServeConfig:
     keys: Mapping[str, str] = field(default_factory=dict)
     reset_on_instruction: bool = True
     compile: bool = False
+    precision: Precision = "float32"
     batch: int = 16
     budget_ms: float = 2.0
     deadline_ms: float = 0.0
@@ -137,7 +140,7 @@ class Server:
         )
         self.config = config
         self._batcher = Batcher(
-            Engine(policy, config.batch, config.compile),
+            Engine(policy, config.batch, config.compile, config.precision),
             config.budget_ms / 1e3,
             self._regular,
             self.metrics.batch.observe,
