@@ -163,9 +163,10 @@ class Policy(nn.Module):
         """The inputs on the policy's device, their words encoded: what follows needs no language encoder, which a robot
         hears say the same at every step. ``recall``: of ``encoder.language``, whose sentences are encoded once.
         """
-        inputs = inputs.to(self.device)
-        encode = lambda words, mask: self.encoder.language(words, mask).data  # noqa: E731
-        return replace(inputs, told=recall(inputs.words, inputs.word_mask, encode))
+        moved = inputs.to(self.device, non_blocking=True)
+        language = self.encoder.language
+        encode = lambda words, mask: language(words.to(self.device), mask.to(self.device)).data  # noqa: E731
+        return replace(moved, told=recall(inputs.words, inputs.word_mask, encode))
 
     def encode(self, inputs: Inputs) -> dict[str, Tokens]:
         """The tokens of each modality, before they meet."""

@@ -1,6 +1,7 @@
 """The engine: whatever is computed together, each robot gets what it would get alone."""
 
 import copy
+import gc
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 
 from plait.memory import RecurrentConfig
 from plait.safety.calibrate import pooled
-from plait.serve.batching import Answer, Engine, Question
+from plait.serve.batching import Answer, Engine, Question, responsive
 from policies import random_observation, small_policy
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
@@ -129,3 +130,9 @@ def test_a_sentence_is_encoded_once() -> None:
         moment = random_observation(1, seed)
         answers(engine, [Question(moment), Question(replace(moment, instruction=["빨간 공을 집어줘"]))])
     assert heard == [1, 1]
+
+
+def test_garbage_is_looked_for_only_in_what_is_new_while_a_robot_waits() -> None:
+    with responsive():
+        assert gc.get_freeze_count() > 10_000, "torch alone is more than that"
+    assert gc.get_freeze_count() == 0

@@ -31,7 +31,7 @@ class Recall:
         encode: Callable[[Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "b l d"]:
         """``encode(words, mask)``, row by row, where it is not known."""
-        if (state := self._current_state(words.device.type)) != self._state:
+        if (state := self._current_state()) != self._state:
             self._features.clear()
             self._state = state
         features = []
@@ -45,7 +45,8 @@ class Recall:
             self._features.popitem(last=False)
         return torch.cat(features)
 
-    def _current_state(self, device: str) -> object:
+    def _current_state(self) -> object:
         """Changes when any weight is written to or moves, and with the number format of autocast."""
+        device = self._weights[0].device.type if self._weights else "cpu"
         number_format = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
         return number_format, tuple((weight.data_ptr(), weight._version) for weight in self._weights)

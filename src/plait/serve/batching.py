@@ -1,6 +1,7 @@
 """One policy on one device, for several robots: what they ask at about the same time is computed together."""
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -154,7 +155,7 @@ class Engine:
         with self._autocast:
             told = self.policy.tell(joined, self._recall)
         argument: dict[str, Any] = {"inputs": told}
-        argument["reset"] = torch.tensor([questions[row].reset for row in filled], device=device)
+        argument["reset"] = torch.tensor([questions[row].reset for row in filled]).to(device, non_blocking=True)
         if self.policy.memory is not None:
             histories = [questions[row].memory or self.policy.start(1) for row in filled]
             argument["memory"] = History(*(torch.cat([getattr(h, f.name) for h in histories]) for f in fields(History)))
@@ -334,12 +335,17 @@ def _tell(asked: list[Asked], answers: list[Answer | Exception]) -> None:
 
 @contextmanager
 def responsive() -> Iterator[None]:
-    """Threads of Python take turns more often, so that the one that answers does not wait for the one that computes."""
+    """Threads of Python take turns more often, so that the one that answers does not wait for the one that computes. A
+    full collection of garbage, which stops them all, leaves out what is there already: it would take 100 ms.
+    """
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, SWITCH_S))
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before)
 
 
