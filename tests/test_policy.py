@@ -204,3 +204,18 @@ def test_words_that_are_told_are_not_encoded_again(monkeypatch):
     assert not encoded, "the sentences were known, and the policy did not ask the encoder"
     policy.predict(inputs)
     assert len(encoded) == 1
+
+
+def test_a_converted_policy_is_the_one_under_autocast_wherever_it_is_entered() -> None:
+    for memory in (None, RecurrentConfig(steps=3)):
+        policy = small_policy(memory=memory)
+        inputs, begins = policy.prepare(random_observation(2)), torch.tensor([True, True])
+        exact = policy.predict(inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted = policy.predict(inputs), policy.step(inputs, policy.start(2), begins)[0]
+        policy.convert("bfloat16")
+        found = policy.predict(inputs), policy.step(inputs, policy.start(2), begins)[0]
+        for each, other in zip(found, wanted, strict=True):
+            assert torch.equal(each, other) and each.dtype == torch.float32
+        assert not torch.equal(found[0], exact), "it was multiplied in another format"
+        assert torch.equal(policy.predict(policy.tell(inputs, Recall(policy.encoder.language))), found[0])

@@ -1,8 +1,9 @@
 """The policy: encoders, fusion and head, and the normalisation that travels with them."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from plait.heads.keyframe import KeyframeConfig, KeyframeHead
 from plait.memory import Memory
 from plait.memory.history import History, MemoryPart
 from plait.memory.join import joined_shape, remember, remember_window
+from plait.nn.device import Precision, convert_weights, pick_autocast
 from plait.nn.normaliser import Normaliser
 from plait.spec import INSTRUCTION, STATE, Spec, camera_modality
 from plait.types import Batch, Fused, FusionPart, HeadPart, Inputs, Observation, Tokens
@@ -122,6 +124,7 @@ class Policy(nn.Module):
         self.config, self.spec, self.tokenizer = config, spec, tokenizer
         self.encoder, self.fusion, self.memory, self.head, self.keyframe = encoder, fusion, memory, head, keyframe
         self.normalise_state, self.normalise_action = normalise_state, normalise_action
+        self.precision: Precision = "float32"  # see ``convert``
         self._warned: set[str] = set()
 
     @property
@@ -230,6 +233,17 @@ class Policy(nn.Module):
         """``torch.compile`` what ``predict`` and ``step`` compute; ``nn.Module.compile`` would miss the latter."""
         for name in ("fuse", "_chunk"):
             setattr(self, name, torch.compile(getattr(self, name), *arguments, **options))
+
+    def convert(self, precision: Precision) -> "Policy":
+        """Multiply in this number format from now on, on the device where it is, and train no more: weights of linear
+        layers and convolutions are converted once. Norms, sums and what actions are scaled with stay float32.
+        """
+        self.precision = precision
+        if precision != "float32":
+            convert_weights(self, torch.bfloat16)
+            for name in ("encode", "fuse", "forward", "tell", "predict", "step"):
+                setattr(self, name, _within(getattr(self, name), precision, self.device))
+        return self
 
     def act(self, images: Mapping[str, Any], instruction: str, state: Any = None) -> "Action":
         """One moment in, one named action out, within the limits of ``spec``. A policy with a memory remembers nothing
@@ -350,6 +364,15 @@ def _unusual(policy: Policy, sizes: Mapping[str, tuple[int, int]], instruction: 
     if words := policy.tokenizer.unknown_words(instruction):
         yield f"words that training never saw: {', '.join(words)}; the policy takes each for the same unknown word"
     yield from spec.squeezed(sizes)
+
+
+def _within(function: Callable[..., Any], precision: Precision, device: torch.device) -> Callable[..., Any]:
+    @wraps(function)
+    def computed(*arguments: Any, **options: Any) -> Any:
+        with pick_autocast(precision, device):  # anew each time: one that is entered twice would not be left
+            return function(*arguments, **options)
+
+    return computed
 
 
 def _flags(value: Any, rows: int) -> Tensor:

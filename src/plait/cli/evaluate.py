@@ -65,6 +65,8 @@ class Eval(Verb):
     """Processes that simulate; one per processor when left out."""
     videos: int = 0
     """Number of episodes to film."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format in which the policy multiplies."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
     out: str | None = None
@@ -79,7 +81,7 @@ class Eval(Verb):
         out = folder(self.out or f"{self.checkpoint}/eval/{self._name()}", "--out")
         if self.out is not None:  # the folder that is left out is the policy's own
             refuse_another(out, checkpoint.fingerprint(self.checkpoint))
-        policy = checkpoint.load(self.checkpoint).to(pick_device(self.device))
+        policy = checkpoint.load(self.checkpoint).to(pick_device(self.device)).convert(self.precision)
         if self.failures:
             self._fail(policy, out)
         elif self.dataset is None:
@@ -93,6 +95,7 @@ class Eval(Verb):
             return f"dataset-{_plain(Path(self.dataset).resolve().name)}"
         other = self.env if self.env != recorded(self.checkpoint).get("env") else None
         changed = {"env": other, "seed": self.seed or None}
+        changed |= {"precision": None if self.precision == "float32" else self.precision}
         changed |= {"blank": ",".join(self.blank) or None, "execute": self.execute, "ensemble": self.ensemble}
         options = [f"{name}={value}" for name, value in changed.items() if value is not None]
         what = "failures" if self.failures else self.instructions

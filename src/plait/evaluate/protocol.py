@@ -109,6 +109,7 @@ def protocol(
         "horizon": _horizon(env),
         "execute": controller.execute,
         "ensemble": controller.ensemble,
+        "precision": policy.precision,
         "action_horizon": policy.horizon,
         "seed": seed,
         "episode_seeds": f"2**30 + (seed * {EPISODES_PER_SEED} + episode) % 2**30; recording uses seeds below 2**30",

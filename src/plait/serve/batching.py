@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from plait.encoders.recall import Recall
 from plait.memory.history import History
-from plait.nn.device import Precision, convert_weights, current, pick_autocast
+from plait.nn.device import Precision, current
 from plait.nn.pooling import masked_mean
 from plait.nn.replay import WARM_UP, Replay
 from plait.policy import Policy
@@ -73,18 +73,16 @@ class Engine:
         policy: on its device.
         batch: questions that are computed together at most.
         compiled: ``torch.compile`` the policy for any number of rows.
-        precision: number format of products; sums and what is scaled to the units of the ``Spec`` are float32.
+        precision: see ``Policy.convert``.
     """
 
     def __init__(
         self, policy: Policy, batch: int = 16, compiled: bool = False, precision: Precision = "float32"
     ) -> None:
         self.policy, self.batch, self.compiled = policy.eval(), batch, compiled
-        self._autocast = pick_autocast(precision, policy.device)
-        if precision == "bfloat16":
-            convert_weights(policy, torch.bfloat16)
         if compiled:
             policy.compile(dynamic=True)
+        policy.convert(precision)
         self._recall = Recall(policy.encoder.language)
         self._features: Tensor | None = None
         cast(nn.Module, policy.fusion).register_forward_hook(self._keep)
@@ -151,15 +149,13 @@ class Engine:
         size = next(size for size in self._sizes if size >= rows)
         filled = [*range(rows), *[0] * (size - rows)]
         device = self.policy.device
-        joined = _joined([inputs[row] for row in filled])
-        with self._autocast:
-            told = self.policy.tell(joined, self._recall)
+        told = self.policy.tell(_joined([inputs[row] for row in filled]), self._recall)
         argument: dict[str, Any] = {"inputs": told}
         argument["reset"] = torch.tensor([questions[row].reset for row in filled]).to(device, non_blocking=True)
         if self.policy.memory is not None:
             histories = [questions[row].memory or self.policy.start(1) for row in filled]
             argument["memory"] = History(*(torch.cat([getattr(h, f.name) for h in histories]) for f in fields(History)))
-        with current(device), self._autocast:
+        with current(device):
             found = self._step(size)(argument)
             chunks, features = found["chunk"].cpu().numpy(), found["features"].cpu().numpy()
         memories: list[History | None] = [None] * rows
