@@ -47,7 +47,7 @@ def plain(vision: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (InfoNCE.one_way(logits) + InfoNCE.one_way(logits.T)) / 2
 
 
-def losses(tile: int) -> dict[str, Loss]:
+def losses(tile: int | None) -> dict[str, Loss]:
     """In the order of the table's columns."""
     lean = partial(info_nce, tile=tile)
     try:
@@ -128,7 +128,7 @@ def main(
     device: str = "auto",
     sizes: tuple[int, ...] = (4096, 8192, 16384, 32768, 65536, 131072),
     width: int = 512,
-    tile: int = TILE,
+    tile: int | None = None,
     report: Path = RESULTS,
 ) -> None:
     """Measure; prints a table and writes it.
@@ -138,7 +138,8 @@ def main(
         device: cpu, cuda, ...
         sizes: pairs in a batch.
         width: of the embeddings.
-        tile: rows and columns that the lean loss computes at once.
+        tile: rows and columns that the lean loss computes at once, and pairs up to which it is the plain one; its own
+            numbers when omitted.
         report: folder of the results file.
     """
     place, measured, results = pick_device(device), losses(tile), []
@@ -151,7 +152,7 @@ def main(
         "time, lean/plain",
         "memory",
     ]
-    about = READING.format(width=width, tile=tile, format="bfloat16" if has_bfloat16(place) else "float32")
+    about = READING.format(width=width, tile=tile or TILE, format="bfloat16" if has_bfloat16(place) else "float32")
     data = {
         "width": width,
         "tile": tile,

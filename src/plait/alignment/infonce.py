@@ -20,6 +20,7 @@ from plait.alignment.right import Right
 from plait.data.world import ALONE, World
 
 TILE = 4096  # rows and columns: large enough for a GPU's matrix units, 64 MiB in float32
+WHOLE = 8192  # pairs of which the matrix is kept: it takes 1.2 GB, and to compute four tiles twice a third more time
 
 
 def info_nce(
@@ -28,7 +29,7 @@ def info_nce(
     scale: Float[Tensor, ""],
     world: World = ALONE,
     right: Right | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Tensor, ""]:
     """CLIP's loss (https://arxiv.org/abs/2103.00020): each image finds its text among all, each text its image.
 
@@ -60,14 +61,15 @@ def info_nce(
         right: the texts of this process and which of them are true of its images, each one's own among them; omitted,
             only its own is.
         tile: rows and columns that are computed at once; in one process, as many pairs are computed in the plain way.
+            Omitted, tiles have 4,096, and up to 8,192 pairs are computed in the plain way.
     """
     vision, text = _as_multiplied(vision), _as_multiplied(text)
-    if world.size == 1 and len(vision) <= tile:
-        logits = (vision * scale) @ text.T  # one tile, which may be kept: nothing is computed twice
+    if world.size == 1 and len(vision) <= (tile or WHOLE):
+        logits = (vision * scale) @ text.T  # kept, so that nothing is computed twice
         matches = None if right is None else right.tile()
         return (one_way(logits, matches) + one_way(logits.T, None if matches is None else matches.T)) / 2
     known = None if right is None else right.gathered(world)
-    own: Any = _InfoNCE.apply(vision, gathered(text, world), scale, known, world, tile)
+    own: Any = _InfoNCE.apply(vision, gathered(text, world), scale, known, world, tile or TILE)
     return mean_over(own, world)
 
 
