@@ -9,9 +9,8 @@ has seen. Every training has scenes of its own.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +29,7 @@ from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
 from plait.heads.chunk import Start
-from plait.nn.device import pick_autocast, pick_device
+from plait.nn.device import pick_device
 from plait.nn.replay import Replay
 from plait.policy import Policy
 from plait.processes import processors
@@ -61,9 +60,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 MISSING = {"fast": "shadows, reflections and smooth edges", "smooth": "shadows and reflections"}
 LIMITS = (
-    "Pictures are drawn without {missing}. The demonstrations are recorded anew with the "
-    "same scripted experts, 50 for each task as published, but with an arm that is pushed off its way and a gripper "
-    "that slips now and then (`--pushes 1 --slips 0.0167`), and a scene in which the expert is stuck for a while is "
+    "Pictures are drawn without {missing}. The demonstrations are recorded anew with the same scripted experts, "
+    "{demonstrations} for each task (published: 50), but with an arm that is pushed off its way and a gripper that "
+    "slips now and then (`--pushes 1 --slips 0.0167`), and a scene in which the expert is stuck for a while is "
     "recorded again (`--tries 5 --longest 250`); the published models were trained on other recordings. Of the "
     "camera's picture the policy sees the part in which the tasks take place (0.7 of its width and height, the same "
     "for all tasks). Push and push-back share one sentence, so that only the picture tells them apart."
@@ -145,13 +144,16 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Run the phases."""
-    for phase in options.phases:
-        if phase == "report":
-            report(options)
-            continue
-        for seed in options.seeds[:1] if phase == "record" else options.seeds:
-            _once(options, phase, seed)
+    """Run the phases. What cannot be done, such as a training before the recording, is told and ends the program."""
+    try:
+        for phase in options.phases:
+            if phase == "report":
+                report(options)
+                continue
+            for seed in options.seeds[:1] if phase == "record" else options.seeds:
+                _once(options, phase, seed)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def _once(options: Options, phase: Phase, seed: int) -> None:
@@ -232,21 +234,20 @@ def _policy(options: Options, seed: int) -> Policy:
 
 def _latency(options: Options, seed: int) -> dict[str, Any]:
     """Of one prediction for one robot, its words encoded before, until it is there; float32 is what is evaluated."""
-    policy = _policy(options, seed)
-    device = policy.device
-    size = options.recipe.policy.image_size
-    picture, state = torch.zeros(1, size, size, 3, dtype=torch.uint8), torch.zeros(1, len(policy.spec.state))
-    seen = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"]))
-    inputs = policy.tell(seen, Recall(policy.encoder.language))  # a robot hears the same at every step
-    ways: dict[str, Callable[[Any], Any]] = {"eager": policy}
-    if device.type == "cuda":
-        ways |= {"CUDA graph": Replay(policy), "compiled, CUDA graph": Replay(torch.compile(policy))}
-    found = {}
-    for (name, call), precision in product(ways.items(), ("float32", "bfloat16")):
-        call = Replay(call.function) if isinstance(call, Replay) else call  # a recording has one number format
-        with torch.inference_mode(), pick_autocast(precision, device):
-            cost = measure(policy, lambda call=call: call(inputs), device)
-        found[f"{name}, {precision}"] = {"p50_ms": cost.p50_ms, "p99_ms": cost.p99_ms, "flops": cost.flops}
+    size, found = options.recipe.policy.image_size, {}
+    for precision in ("float32", "bfloat16"):
+        policy = _policy(options, seed).convert(precision)
+        device = policy.device
+        picture, state = torch.zeros(1, size, size, 3, dtype=torch.uint8), torch.zeros(1, len(policy.spec.state))
+        seen = policy.prepare(Observation({CAMERA: picture}, state, ["Reach a goal position"]))
+        ways: dict[str, Callable[[Any], Any]] = {"eager": policy}
+        if device.type == "cuda":
+            ways |= {"CUDA graph": Replay(policy), "compiled, CUDA graph": Replay(torch.compile(policy))}
+        for name, call in ways.items():
+            with torch.inference_mode():
+                inputs = policy.tell(seen, Recall(policy.encoder.language))  # a robot hears the same at every step
+                cost = measure(policy, lambda call=call, inputs=inputs: call(inputs), device)
+            found[f"{name}, {precision}"] = {"p50_ms": cost.p50_ms, "p99_ms": cost.p99_ms, "flops": cost.flops}
     return {"latency": found}
 
 
@@ -263,79 +264,107 @@ def report(options: Options) -> None:
     """Print the tables and write them."""
     files = [options.file("record"), *(options.file(phase, seed) for phase in ALL[1:-1] for seed in options.seeds)]
     phases = {path.stem: found for path in files if path.exists() and (found := read_json(path))["done"]}
-    each = {seed: found for seed in options.seeds if (found := phases.get(options.file("evaluate", seed).stem))}
+    each = _cells(options, phases, "evaluate", "as trained")
     if not each:
         raise SystemExit(f"{options.out}: nothing is evaluated yet; run the phase evaluate")
-    seeds = [_episodes(found, "as trained") for found in each.values()]
-    parameters = phases[options.file("train", next(iter(each))).stem]["parameters"]
+    seeds, together = {seed: pooled([cell]) for seed, cell in each.items()}, pooled(each.values())
+    cells = {title: _cells(options, phases, "controls", title) for title in CONTROLS}
+    controls = {title: {"seeds": list(found), **pooled(found.values())} for title, found in cells.items() if found}
+    training = phases.get(options.file("train", next(iter(each))).stem, {})
     parts = (
-        _beside_published(seeds, parameters),
-        _by_control(phases),
-        _by_task(seeds),
-        _by_phase(phases),
+        beside_published(together, seeds, training.get("parameters")),
+        _not_evaluated([seed for seed in options.seeds if seed not in each]),
+        by_control(controls),
+        by_task(together),
+        _by_phase(options, phases),
         _latencies(phases),
+        LIMITS.format(missing=MISSING[options.quality], demonstrations=options.demonstrations),
     )
-    text = "\n\n".join([*filter(None, parts), LIMITS.format(missing=MISSING[options.quality])])
+    text = "\n\n".join(filter(None, parts))
     print(text)
-    protocol = next(iter(each.values()))["cells"]["as trained"]["protocol"]
-    data = {"phases": {name: _without_episodes(found) for name, found in phases.items()}, "protocol": protocol}
-    publish("metaworld_mt50", "Meta-World MT50", options.hardware, text, data, options.report, protocol["versions"])
+    data = {"phases": {name: _without_episodes(found) for name, found in phases.items()}}
+    data |= {"pooled": {"seeds": list(each), **together}, "controls": controls}
+    versions = next(iter(each.values()))["protocol"]["versions"]
+    publish("metaworld_mt50", "Meta-World MT50", options.hardware, text, data, options.report, versions)
 
 
 Row = dict[str, Any]
 
 
-def _episodes(found: Row, title: str) -> list[Row]:
-    return found["cells"][title]["per_episode"]
+def _cells(options: Options, phases: dict[str, Row], phase: Phase, title: str) -> dict[int, Row]:
+    """The evaluations of this title, by the seed of the training."""
+    names = {seed: options.file(phase, seed).stem for seed in options.seeds}
+    return {seed: phases[name]["cells"][title] for seed, name in names.items() if name in phases}
 
 
-def _beside_published(seeds: list[list[Row]], parameters: int) -> str:
-    rows = list(chain.from_iterable(seeds))
-    found, average = by_tier(rows), mean_of_tiers(rows)
-    own = [f"{found[tier]['pc_success']:.1f}" if tier in found else "–" for tier in TIERS]
-    each = " ".join(f"{mean_of_tiers(one)['pc_success']:.1f}" for one in seeds)
-    low, high = average["pc_success_ci95"]
-    mean = f"**{average['pc_success']:.1f}** [{low:.1f}, {high:.1f}], seeds {each}"
-    lines = [("**plait**", f"{parameters / 1e6:.1f} M", *own, mean, "this file")]
+def pooled(cells: Iterable[Row]) -> Row:
+    """All episodes of these evaluations together: success with its interval, as mean of tiers and in every group."""
+    rows = [row for cell in cells for row in cell["per_episode"]]
+    tasks = dict.fromkeys((row["task_name"], row["tier"]) for row in rows)
+    return {
+        "n_episodes": len(rows),
+        "mean_of_tiers": mean_of_tiers(rows),
+        "by_episode": share(row["success"] for row in rows),
+        "per_tier": by_tier(rows),
+        "per_task": {
+            task: {"tier": tier, **share(row["success"] for row in rows if row["task_name"] == task)}
+            for task, tier in tasks
+        },
+    }
+
+
+def _bracketed(found: Row, digits: int = 1, bold: str = "") -> str:
+    low, high = found["pc_success_ci95"]
+    return f"{bold}{found['pc_success']:.{digits}f}{bold} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def beside_published(found: Row, seeds: dict[int, Row], parameters: int | None) -> str:
+    tiers = found["per_tier"]
+    own = [f"{tiers[tier]['pc_success']:.1f}" if tier in tiers else "–" for tier in TIERS]
+    each = " ".join(f"{one['mean_of_tiers']['pc_success']:.1f}" for one in seeds.values())
+    mean = f"{_bracketed(found['mean_of_tiers'], bold='**')}, seeds {each}"
+    lines = [("**plait**", f"{parameters / 1e6:.1f} M" if parameters else "–", *own, mean, "this file")]
     lines += [
         (name, size, *("–" if value is None else f"{value:.1f}" for value in values), source)
         for name, size, *values, source in PUBLISHED
     ]
-    total = share(row["success"] for row in rows)
-    low, high = total["pc_success_ci95"]
-    note = f"By episode: {total['pc_success']:.1f} % [{low:.1f}, {high:.1f}] of {len(rows)}. Published numbers are the "
+    count = f"{_bracketed(found['by_episode'])} of {found['n_episodes']}, training seeds {', '.join(map(str, seeds))}"
+    note = f"By episode: {count}. Published numbers are the authors' own. Brackets: 95 % intervals."
     header = ("model", "parameters", "easy", "medium", "hard", "very hard", "mean of tiers", "source")
-    return f"{table(header, lines)}\n\n{note}authors' own. Brackets: 95 % intervals."
+    return f"{table(header, lines)}\n\n{note}"
 
 
-def _by_control(phases: dict[str, Row]) -> str:
+def _not_evaluated(seeds: list[int]) -> str:
+    return f"**Not evaluated yet: seeds {', '.join(map(str, seeds))}.**" if seeds else ""
+
+
+def by_control(controls: dict[str, Row]) -> str:
+    header = ("what the policy is given", "training seeds", "episodes", "mean of tiers", "by episode")
     lines = []
-    for title in CONTROLS:
-        rows = [row for name, found in phases.items() if "controls" in name for row in _episodes(found, title)]
-        if rows:
-            shares = mean_of_tiers(rows), share(row["success"] for row in rows)
-            lines.append((title, *(f"{each['pc_success']:.1f}" for each in shares)))
-    return table(("what the policy is given", "mean of tiers", "by episode"), lines)
+    for title, found in controls.items():
+        shares = (_bracketed(found[key]) for key in ("mean_of_tiers", "by_episode"))
+        lines.append((title, ", ".join(map(str, found["seeds"])), found["n_episodes"], *shares))
+    return table(header, lines) if lines else ""
 
 
-def _by_task(seeds: list[list[Row]]) -> str:
-    lines, rows = [], list(chain.from_iterable(seeds))
-    for task in dict.fromkeys(row["task_name"] for row in rows):
-        mine = [row for row in rows if row["task_name"] == task]
-        found = share(row["success"] for row in mine)
-        low, high = found["pc_success_ci95"]
-        lines.append((found["pc_success"], task, mine[0]["tier"], f"{found['pc_success']:.0f} [{low:.0f}, {high:.0f}]"))
-    return table(("task", "tier", "success"), [line[1:] for line in sorted(lines)])
+def by_task(found: Row) -> str:
+    """The weakest first."""
+    tasks = sorted(found["per_task"].items(), key=lambda item: (item[1]["pc_success"], item[0]))
+    return table(("task", "tier", "success"), [(task, one["tier"], _bracketed(one, 0)) for task, one in tasks])
 
 
-def _by_phase(phases: dict[str, Row]) -> str:
+def _by_phase(options: Options, phases: dict[str, Row]) -> str:
     wanted = ("episodes", "frames", "workers", "samples", "samples_per_s", "data_wait", "mfu")
     lines = []
     for name, found in phases.items():
         facts = [f"{key} {_short(found[key])}" for key in wanted if key in found]
         lines.append((name, f"{found['seconds']:.0f} s", ", ".join(facts)))
-    first = [found["seconds"] for name in ("record", "train", "evaluate") for found in _of(phases, name)[:1]]
-    lines.append(("record, train and evaluate once", f"{sum(first):.0f} s", "from an empty disk to the number"))
+    for seed in options.seeds:
+        whole = [options.file(phase, seed).stem for phase in ("record", "train", "evaluate")]
+        if all(name in phases for name in whole):
+            seconds = sum(phases[name]["seconds"] for name in whole)
+            lines.append((f"record, train and evaluate seed {seed}", f"{seconds:.0f} s", "the sum of the three phases"))
+            break
     return table(("phase", "time", ""), lines)
 
 
@@ -352,17 +381,13 @@ def _latencies(phases: dict[str, Row]) -> str:
     return table(("one prediction for one robot", "median (ms)", "99 % (ms)"), lines) if lines else ""
 
 
-def _of(phases: dict[str, Row], phase: str) -> list[Row]:
-    return [found for name, found in phases.items() if name.partition("-")[0] == phase]
-
-
 def _without_episodes(found: Row) -> Row:
     """The numbers of a phase; of its episodes only the summaries."""
     if "cells" not in found:
         return found
     return found | {
         "cells": {
-            title: {**cell["aggregated"], "per_task": cell["per_task"], "per_tier": cell["per_tier"]}
+            title: {**cell["aggregated"], **{key: cell[key] for key in ("per_task", "per_tier", "protocol")}}
             for title, cell in found["cells"].items()
         }
     }

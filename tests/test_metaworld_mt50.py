@@ -1,6 +1,7 @@
 """The benchmark of Meta-World, small: three tasks, a few updates, every phase."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -46,3 +47,37 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(
     (report,) = tmp_path.glob("metaworld_mt50_a-CPU_*.md")
     text = report.read_text()
     assert "| **plait** |" in text and "| FabriVLA | 0.89 B | 95.0 |" in text and "| push-v3 | hard |" in text
+    assert "1 for each task (published: 50)" in text and "| record, train and evaluate seed 0 |" in text
+    assert re.search(r"\| black pictures \| 0 \| 3 \| [\d.]+ \[[\d.]+, [\d.]+\] \| [\d.]+ \[[\d.]+, [\d.]+\] \|", text)
+    written = json.loads(report.with_suffix(".json").read_text())
+    assert written["pooled"]["n_episodes"] == 3 and len(written["pooled"]["mean_of_tiers"]["pc_success_ci95"]) == 2
+    assert written["controls"]["black pictures"]["seeds"] == [0] and len(written["pooled"]["per_task"]) == 3
+    cells = [cell for phase in written["phases"].values() for cell in phase.get("cells", {}).values()]
+    assert len(cells) == 3 and all(cell["protocol"]["seed"] == 700 for cell in cells)
+
+    Path("mt/phases/train-seed0.json").unlink()
+    told = call("--seeds", "0", "1", "--phases", "report")
+    assert "**Not evaluated yet: seeds 1.**" in told and "| **plait** | – |" in told and "evaluate seed 0 |" not in told
+
+
+@pytest.mark.parametrize(
+    ("phase", "told"), [("train", "mt/data"), ("evaluate", "mt/run-seed0"), ("report", "nothing is evaluated yet")]
+)
+def test_a_phase_without_the_one_before_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = runpy.run_path(str(SCRIPT), run_name="metaworld_mt50")
+    command = ["--out", "mt", "--hardware", "a CPU", *SIZE.split(), "--phases", phase]
+    with pytest.raises(SystemExit, match=told):
+        script["main"](tyro.cli(script["Options"], args=command))
+
+
+def test_the_variants_are_shown_the_scenes_that_choices_are_made_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = runpy.run_path(str(SCRIPT.with_name("metaworld_variants.py")), run_name="metaworld_variants")
+    options = script["Reported"](Path("mt"), "a CPU", scenes=1)
+    study = script["STUDY"]
+    assert all(each.scenes == options.env_args for each in study.variants.values())
+    assert {trial.changes["seed"] for trial in study.trials.values()} == {100 * options.scenes}

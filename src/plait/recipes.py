@@ -22,7 +22,10 @@ class Recipe:
 
 
 def tabletop_pick() -> Recipe:
-    """The quickstart's: pick on the built-in tabletop, 64 pixels, minutes on two processor cores."""
+    """The quickstart's: pick on the built-in tabletop, 64 pixels, minutes on two processor cores.
+
+    Its batch norm is per process.
+    """
     return Recipe(
         PolicyConfig(image_size=64, execute=2, vision=PatchConfig(width=40), fusion=FilmConfig(stages=(40,))),
         TrainConfig(
@@ -39,7 +42,7 @@ def tabletop_pick() -> Recipe:
 
 
 def tabletop() -> Recipe:
-    """Every family of the tabletop, 96 pixels and a deeper network; meant for a GPU."""
+    """Every family of the tabletop, 96 pixels and a deeper network; meant for a GPU. Its batch norm is per process."""
     return Recipe(
         PolicyConfig(
             image_size=96,
@@ -64,7 +67,7 @@ def tabletop() -> Recipe:
 
 
 def tabletop_cross_attention() -> Recipe:
-    """As tabletop-pick, but words and image patches attend to each other."""
+    """As tabletop-pick, but words and image patches attend to each other. Its batch norm is per process too."""
     return Recipe(
         PolicyConfig(image_size=64, fusion=CrossAttentionConfig()),
         TrainConfig(

@@ -122,7 +122,7 @@ def test_a_recording_without_an_episode_binds_nobody(tmp_path: Path):
     [
         ("tabeltop", {}, ValueError, "no environment 'tabeltop'.*Did you mean 'tabletop'"),
         ("CartPole-v1", {}, ValueError, "CartPole-v1: has no scripted expert"),
-        (ENV, {"fault": "stubborn"}, RuntimeError, r"scene 0 ended 1 workers: worker 0 .* ended with status 7"),
+        (ENV, {"fault": "stubborn"}, RuntimeError, r"scene 0, .* ended 1 workers: worker 0 .* ended with status 7"),
         (ENV, {"fault": "broken"}, RuntimeError, "ArithmeticError: the spring is loose"),
         (ENV, {"fault": "hopeless"}, ValueError, "the expert failed in 50 attempts at scene 0; weaker pushes"),
     ],
@@ -133,6 +133,35 @@ def test_what_cannot_work_is_told(
     monkeypatch.setattr("plait.record.team._DEATHS", 1)
     with pytest.raises(error, match=message):
         record(env, tmp_path / "d", 2, env_args, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("raise", r"^worker [01]: scene 1, seed {}: ArithmeticError: the spring is loose"),
+        ("kill", r"^scene 1, seed {} at first, ended 3 workers: worker [01] \(process \d+\) ended with status 7"),
+    ],
+)
+def test_a_scene_that_goes_wrong_is_named_and_takes_no_finished_one_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    out, marks = tmp_path / "d", tmp_path / "marks"
+    marks.mkdir()
+    (marks / "fault").write_text(fault)
+    arguments: dict[str, Any] = {"env_args": {"folder": str(marks)}, "workers": 2}
+    for episodes in (8, 9):
+        with pytest.raises(RuntimeError, match=told.format(scene_seed(0, 1))) as error:
+            record("broken_scene_env:Broken-v0", out, episodes, **arguments)
+        kept = [row["scene"] for row in Dataset.open(out).extras()]
+        assert {0, 2, 3, 4} <= set(kept) and 1 not in kept and kept == sorted(kept)
+        assert f"; {len(kept)} of {episodes} episodes are safe and the same command continues" in str(error.value)
+    (marks / "fault").unlink()
+    record("broken_scene_env:Broken-v0", out, 9, **arguments)
+    dataset, rest = Dataset.open(out), [scene for scene in range(9) if scene not in kept]
+    assert [row["scene"] for row in dataset.extras()] == kept + rest and dataset.verify() == []
+    assert dataset.state is not None
+    assert dataset.state[::5, 0].tolist() == [row["seed"] % 100 for row in dataset.extras()]
 
 
 # ----------------------------------------------------------------------------- real simulation, real processes, killed

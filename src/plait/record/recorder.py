@@ -3,12 +3,15 @@
 The dataset depends on the environment, its arguments, the seed and how scenes are shown: not on the number of workers,
 nor on how often the recording was interrupted. There is one demonstration per scene. Scene ``i`` has a seed that is a
 pure function of (seed, i); where the expert fails, the scene is laid out again with another one, of (seed, i, layout).
+Where the environment fails, the scenes behind that one which are finished are kept: there alone, the order of the
+episodes is another.
 """
 
 import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,8 @@ def record(
         ValueError: a wrong argument, an environment without an expert, an expert that only fails, or a folder with
             another recording (the message lists what differs) or one that goes on in another process.
         OSError: the disk is full. Every finished episode is safe.
+        RuntimeError: the environment failed, or a scene ended several workers; the message names worker, scene and
+            seed. Every finished episode is safe.
         KeyboardInterrupt: interrupted. Every finished episode is safe.
     """
     refuse_small(episodes=(episodes, 1), workers=(workers, 1), seed=(seed, 0))
@@ -91,10 +96,10 @@ def record(
         writer = DatasetWriter(out, team.spec, images, provenance, cache)
         before = writer.frames
         try:
-            _write(team.episodes(_next_scene(writer), max(0, episodes - writer.episodes)), writer, episodes)
-        except KeyboardInterrupt:
-            message = f"interrupted; {writer.episodes} of {episodes} episodes are safe and the same command continues"
-            raise KeyboardInterrupt(message) from None
+            _write(team.episodes(_missing(writer, episodes)), writer, episodes)
+        except (KeyboardInterrupt, RuntimeError) as error:
+            safe = f"{writer.episodes} of {episodes} episodes are safe and the same command continues"
+            raise type(error)(f"{str(error) or 'interrupted'}; {safe}") from None
     failed, seconds = sum(extra.get("failed", 0) for extra in writer.extras()), time.perf_counter() - began
     counts = (writer.episodes, writer.frames, failed, seconds, writer.frames - before, episodes)
     return Recording(out, *counts, _told(writer))
@@ -116,9 +121,10 @@ def _write(groups: Iterable[list[EncodedEpisode]], writer: DatasetWriter, total:
     writer.finalize()
 
 
-def _next_scene(writer: DatasetWriter) -> int:
-    """The first scene of which nothing is in the dataset."""
-    return int(writer.extras()[-1]["scene"]) + 1 if writer.episodes else 0
+def _missing(writer: DatasetWriter, episodes: int) -> list[int]:
+    """The first scenes of which nothing is in the dataset, one for each episode that it lacks."""
+    done = {extra["scene"] for extra in writer.extras()}
+    return list(islice((scene for scene in count() if scene not in done), max(0, episodes - writer.episodes)))
 
 
 def _check_same(out: Path, arguments: dict[str, Any]) -> None:

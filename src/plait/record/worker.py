@@ -1,6 +1,8 @@
 """The worker's side of recording: an environment whose expert shows scene after scene."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +29,7 @@ def work(channel: Channel) -> None:
 
     Raises:
         ValueError: the environment has no expert, or cannot be made, or its expert fails again and again.
+        RuntimeError: something went wrong in a scene.
     """
     arguments = json.loads(channel.receive())
     made = envs.make(arguments["env"], **arguments["env_args"])
@@ -38,7 +41,9 @@ def work(channel: Channel) -> None:
     channel.send(json.dumps(to_dict(env.embodiment)).encode())
     while True:
         episode = _scene(made, int(channel.receive()), arguments)
-        encode(episode, env.embodiment, kinds).send(channel, pixels=arguments["cache"])
+        with _located(episode.extra["scene"], episode.extra["seed"]):
+            encoded = encode(episode, env.embodiment, kinds)
+        encoded.send(channel, pixels=arguments["cache"])
 
 
 def _scene(env: gymnasium.Env, scene: int, arguments: dict[str, Any]) -> Episode:
@@ -48,10 +53,20 @@ def _scene(env: gymnasium.Env, scene: int, arguments: dict[str, Any]) -> Episode
     how = DemonstrationConfig.of(arguments)
     for layout in range(ATTEMPTS):
         seed = scene_seed(arguments["seed"], scene, layout)
-        attempt = best_attempt(env, seed, scene, how) if how.tries > 1 else 0
-        episode = None if attempt is None else demonstrate(env.unwrapped, seed, scene, how, attempt)
+        with _located(scene, seed):
+            attempt = best_attempt(env, seed, scene, how) if how.tries > 1 else 0
+            episode = None if attempt is None else demonstrate(env.unwrapped, seed, scene, how, attempt)
         if episode is not None:
             told = {"attempt": attempt} if how.tries > 1 else {}
             return replace(episode, extra={"scene": scene, "seed": seed, **told, "failed": layout * how.tries})
     fix = "weaker pushes, fewer slips, more steps (longest), or another environment"
     raise ValueError(f"the expert failed in {ATTEMPTS} attempts at scene {scene}; {fix}")
+
+
+@contextmanager
+def _located(scene: int, seed: int) -> Iterator[None]:
+    """What goes wrong in a scene is told with its number and the seed that it was laid out with."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(f"scene {scene}, seed {seed}: {type(error).__name__}: {error}") from error
