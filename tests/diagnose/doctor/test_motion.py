@@ -19,6 +19,8 @@ JOINTS = ("shoulder.pos", "elbow.pos")
 FAULTS = {
     "x: the state falls when the action is positive": action(times(X, -1)),
     "the state moves 2 frames before the action": action(late(2)),
+    "the state moves 5 frames before the action": action(late(5)),
+    "the state does not follow the actions (r² 0.36 at once, 0.62 when": action(late(10)),
     "the state moves 1 frame before the action": state(early(1)),
     "x, y: the state does not follow the action": action(exchanged),
     "times as far as the units say": state(positions(1000)),

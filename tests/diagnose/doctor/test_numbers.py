@@ -81,6 +81,19 @@ def test_an_entry_that_is_cut_off_is_worth_a_look(error, pick: Path, tmp_path: P
     assert "state: x is 0.05 in" in error("saturated", low, "warning")
 
 
+def test_an_entry_that_is_cut_off_at_both_ends_is_worth_a_look(error, pick: Path, tmp_path: Path) -> None:
+    dataset = Dataset.open(pick)
+    assert dataset.state is not None
+    low, high = np.quantile(dataset.state[:, X].numpy(), [0.15, 0.85])
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.clip(values[:, :1], low, high), values[:, 1:]], axis=1).astype(np.float32)
+
+    told = error("saturated", plant(pick, tmp_path / "d", state(cut)), "warning")
+    assert f"state: x is {low:.4g} or {high:.4g} in 3" in told and "(above 20% it is cut off)" in told
+    error("saturated", plant(pick, tmp_path / "a", action(lambda v: np.sign(v).astype(np.float32))), "ok")
+
+
 def test_actions_beyond_their_limits_are_named(error, pick: Path, tmp_path: Path) -> None:
     beyond = plant(pick, tmp_path / "d", action(times(X, 3)))
     assert "action: x is up to 3, beyond the limits" in error("limits", beyond)

@@ -1,11 +1,17 @@
 """Cameras: black, frozen, turned, mirrored, in another order of colours, or another camera altogether."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from faults import early, images, late, plant, rewrite, swapped
+from faults import early, episodes, images, late, plant, rewrite, swapped
+from plait.data.episode import Episode
+from plait.data.lerobot import Dataset
+from plait.data.writer import DatasetWriter
+from plait.diagnose.doctor.examine import examine
+from plait.record.recorder import record
 
 
 def first_alone(values: np.ndarray) -> np.ndarray:
@@ -37,7 +43,11 @@ VIEWS = {
     "camera 'wrist' shows what the environment shows upside down": images(lambda v: v[:, ::-1], "wrist"),
     "camera 'front' shows what the environment shows mirrored": images(lambda v: v[:, :, ::-1], "front"),
     "shows turned by 180 degrees": images(lambda v: v[:, ::-1, ::-1], "front"),
+    "shows turned by 90 degrees to the left": images(lambda v: np.rot90(v, 1, (1, 2)), "front"),
+    "shows turned by 90 degrees to the right": images(lambda v: np.rot90(v, -1, (1, 2)), "wrist"),
+    "shows with rows and columns exchanged": images(lambda v: v.swapaxes(1, 2), "front"),
     "shows with red and blue exchanged": images(lambda v: v[..., ::-1], "front"),
+    "shows with red and green exchanged": images(lambda v: v[..., [1, 0, 2]], "front"),
     "shows upside down and with red and blue exchanged": images(lambda v: v[:, ::-1, :, ::-1], "front"),
     "camera 'front' shows what the environment shows by camera 'wrist'": swapped,
 }
@@ -63,11 +73,62 @@ def test_a_view_that_is_not_the_environments_is_named(sentence: str, doctor, pic
     assert sentence in wrong[0] and "in 9 of 9 scenes" in wrong[0]
 
 
-def test_another_scene_is_worth_a_look(doctor, pick: Path, tmp_path: Path) -> None:
-    darker = images(lambda v: v // 4, "front")
-    front, wrist = doctor("views", plant(pick, tmp_path / "d", darker))
+def test_what_video_loses_is_no_other_view(tmp_path: Path) -> None:
+    record("tabletop", tmp_path / "d", 3, {"family": "pick", "size": 64}, workers=1, images="video")
+    found = [each for each in examine(tmp_path / "d").findings if each.check == "views"]
+    assert [each.severity for each in found] == ["ok", "ok"]
+    assert all(0 < each.numbers["difference"] < 3 for each in found)
+
+
+def brighter(values: np.ndarray) -> np.ndarray:
+    return np.minimum(values, 235) + np.uint8(20)
+
+
+@pytest.mark.parametrize("change", [lambda v: v // 4, brighter, lambda v: np.roll(v, 4, axis=2)])
+@pytest.mark.parametrize(("some", "which"), [(slice(None), "9 of them (0, 1"), (slice(4, 5), "1 of them (4)")])
+def test_another_view_is_worth_a_look(change, some, which: str, doctor, pick: Path, tmp_path: Path) -> None:
+    front, wrist = doctor("views", plant(pick, tmp_path / "d", images(change, "front"), some))
     assert (front.severity, wrist.severity) == ("warning", "ok")
-    assert "grey levels from the environment's" in front.sentence
+    assert f"grey levels from the environment's pictures of 9 scenes; {which}" in front.sentence
+    assert "are not alike (above 3), and turned no nearer" in front.sentence
+
+
+def test_pictures_of_other_episodes_are_named(doctor, pick: Path, tmp_path: Path) -> None:
+    old = episodes(Dataset.open(pick))
+
+    def exchanged(how_many: int) -> Path:
+        """The first episodes have the pictures of the one before, of which the last one fills the gap."""
+        turns = iter(range(9))
+
+        def change(episode: Episode) -> Episode:
+            place = next(turns)
+            other = old[(place - 1) % how_many] if place < how_many else episode
+            frames = np.minimum(np.arange(len(episode.action)), len(other.action) - 1)
+            return replace(episode, images={camera: seen[frames] for camera, seen in other.images.items()})
+
+        return plant(pick, tmp_path / str(how_many), change)
+
+    for how_many, which in ((9, "0, 1, 2, 3, 4 and 4 more"), (3, "0, 1, 2")):
+        found = doctor("views", exchanged(how_many))
+        assert [each.severity for each in found] == ["error", "error"]
+        said = f"shows what the environment shows of another episode, in {how_many} of 9 scenes ({which})"
+        assert found[0].sentence == f"camera 'front' {said}; pair pictures and episodes"
+
+
+def test_some_pictures_of_scenes_that_are_laid_out_tell_of_all(doctor, pick: Path, tmp_path: Path) -> None:
+    """Most of the pictures are of scenes that the dataset does not have; two are of scenes that it has."""
+    record("tabletop", tmp_path / "other", 9, {"family": "pick", "size": 40}, workers=1, seed=1)
+    own, strangers = episodes(Dataset.open(pick)), iter(episodes(Dataset.open(tmp_path / "other")))
+    turns = iter(range(9))
+
+    def change(episode: Episode) -> Episode:
+        place, other = next(turns), next(strangers)
+        other = own[1 - place] if place < 2 else other
+        frames = np.minimum(np.arange(len(episode.action)), len(other.action) - 1)
+        return replace(episode, images={camera: seen[frames] for camera, seen in other.images.items()})
+
+    front, _ = doctor("views", plant(pick, tmp_path / "d", change))
+    assert "of another episode, in 2 of 9 scenes (0, 1), and 7 more are not alike; pair pictures" in front.sentence
 
 
 def test_some_episodes_that_differ_from_the_rest_are_named(doctor, error, pick: Path, tmp_path: Path) -> None:
@@ -77,6 +138,29 @@ def test_some_episodes_that_differ_from_the_rest_are_named(doctor, error, pick: 
     turned = plant(pick, tmp_path / "t", images(lambda v: v[:, ::-1, ::-1], "front"), slice(2, 5))
     told = error("cameras", turned, simulated=False)
     assert "camera 'front' in 3 of 9 episodes (2, 3, 4) fits the other episodes turned or mirrored" in told
+    recoloured = plant(pick, tmp_path / "c", images(lambda v: v[..., ::-1], "front"), slice(2, 5))
+    told = error("cameras", recoloured, simulated=False)
+    assert "camera 'front' in 3 of 9 episodes (2, 3, 4) fits the other episodes with red and blue exchanged" in told
+
+
+HALVES = {
+    "fits the other episodes as camera": swapped,
+    "fits the other episodes with red and blue exchanged": images(lambda v: v[..., ::-1], "front", "wrist"),
+    "fits the other episodes turned or mirrored": images(lambda v: v[:, ::-1], "front", "wrist"),
+}
+
+
+@pytest.mark.parametrize("sentence", HALVES)
+@pytest.mark.parametrize("some", [slice(4), slice(0, None, 2)])
+def test_a_mixture_in_halves_is_told(sentence: str, some: slice, doctor, pick: Path, tmp_path: Path) -> None:
+    """4 of 8: the median of all would be like neither half."""
+    dataset = Dataset.open(pick)
+    whole = episodes(dataset)[:8]
+    whole[some] = [HALVES[sentence](episode) for episode in whole[some]]
+    DatasetWriter(tmp_path / "d", dataset.spec, "png").append(*whole)
+    found = doctor("cameras", tmp_path / "d", simulated=False)
+    assert [each.severity for each in found] == ["error", "error"]
+    assert all(sentence in each.sentence and "in 4 of 8" in each.sentence for each in found), found
 
 
 def test_pictures_that_cannot_be_read_are_an_error(error, tmp_path: Path, pick: Path) -> None:

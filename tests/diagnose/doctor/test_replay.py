@@ -14,6 +14,7 @@ FAULTS = {
     "the sign of action x is turned": action(times(X, -1)),
     "actions x and y are exchanged": action(exchanged),
     "each action stands 2 frames too late": action(late(2)),
+    "each action stands 5 frames too late": action(late(5)),
     "each action stands 1 frame too early": action(early(1)),
     "multiply them by 10": action(positions(0.1)),
     "multiply them by 2 ": action(positions(0.5)),
@@ -42,6 +43,12 @@ def test_what_no_simple_fault_explains_is_an_error_too(error, pick: Path, tmp_pa
     rng = np.random.default_rng(0)
     noise = action(lambda values: np.clip(values + rng.normal(0, 1, values.shape), -1, 1).astype(np.float32))
     assert "no single sign, order, delay, scale or unit" in error("replay", plant(pick, tmp_path / "d", noise))
+
+
+def test_a_fault_of_some_episodes_names_them(error, pick: Path, tmp_path: Path) -> None:
+    told = error("replay", plant(pick, tmp_path / "d", action(times(GRIPPER, -1)), slice(5)))
+    assert "; of the replayed ones, episodes 0, 2, 4 are not as recorded: in these, the sign of action gripper" in told
+    assert "in these" not in error("replay", plant(pick, tmp_path / "all", action(times(GRIPPER, -1))))
 
 
 def test_the_worst_replay_is_told(error, pick: Path, tmp_path: Path) -> None:

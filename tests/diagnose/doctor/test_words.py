@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from faults import episodes, mispair, plant, rewrite
 from plait.data.episode import Episode
 from plait.data.lerobot import Dataset
+from plait.data.writer import DatasetWriter
+from plait.spec import Spec
 
 
 def test_one_instruction_for_all_is_worth_a_look(error, pick: Path, tmp_path: Path) -> None:
@@ -59,6 +62,54 @@ def test_a_demonstration_that_stands_there_twice_with_two_instructions_is_named(
     )
     assert error("repeated", again({5: f"{first}."}), "ok"), "the same words twice lie to nobody"
     assert error("repeated", pick, "ok") == "no demonstration stands there twice under different instructions"
+
+
+CHANGES = {
+    "its end is cut": lambda values, rng: values[:-1],
+    "its actions are noisy": lambda values, rng: values + rng.normal(0, 1e-4, values.shape).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_copy_that_is_not_quite_the_same_is_one(how: str, error, pick: Path, tmp_path: Path) -> None:
+    old, turns, rng = episodes(Dataset.open(pick)), iter(range(9)), np.random.default_rng(0)
+
+    def copied(episode: Episode) -> Episode:
+        if next(turns) != 6:
+            return episode
+        same, change = old[2], CHANGES[how]
+        assert same.state is not None
+        action = change(same.action, rng)
+        images = {camera: seen[: len(action)] for camera, seen in same.images.items()}
+        return replace(same, images=images, state=same.state[: len(action)], action=action, instruction="push it")
+
+    assert "(episodes 2 and 6)" in error("repeated", plant(pick, tmp_path / "d", copied))
+
+
+def waits(episode: Episode, frames: int) -> Episode:
+    """It starts at one place and first waits there."""
+    assert episode.state is not None
+
+    def longer(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([values[:1].repeat(frames, 0), values])
+
+    images = {camera: longer(seen) for camera, seen in episode.images.items()}
+    action = np.concatenate([0 * episode.action[:1].repeat(frames, 0), episode.action])
+    return replace(episode, images=images, state=longer(episode.state - episode.state[0]), action=action)
+
+
+def test_the_same_beginning_is_no_repetition(error, pick: Path, tmp_path: Path) -> None:
+    error("repeated", plant(pick, tmp_path / "d", lambda episode: waits(episode, 40)), "ok")
+
+
+def test_the_same_gripper_is_no_repetition(error, tmp_path: Path) -> None:
+    """Without a state, noisy actions are all that there is: what is left of them without noise tells too little."""
+    rng = np.random.default_rng(0)
+    writer = DatasetWriter(tmp_path / "d", Spec({}, (), ("x", "y", "z", "gripper"), rate=10.0))
+    for task in ("one", "two", "three"):
+        noise, grip = rng.normal(size=(20, 3)), np.sign(np.arange(20) - 9.5)[:, None]
+        writer.append(Episode({}, None, np.hstack([noise, grip]).astype(np.float32), task))
+    error("repeated", tmp_path / "d", "ok", simulated=False)
 
 
 def test_a_missing_instruction_is_an_error(error, pick: Path, tmp_path: Path) -> None:

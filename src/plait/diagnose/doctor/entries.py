@@ -11,7 +11,9 @@ from plait.diagnose.doctor.finding import Finding, skipped
 MOVES = 0.1  # of the largest standard deviation among the entries of the same unit that are felt and commanded
 NOISE = 1.0  # of an entry's standard deviation, from step to step: noise has 1.4, a movement much less
 ANGLES = ("rx", "ry", "rz", "roll", "pitch", "yaw")
-SATURATED = {"action": 0.6, "state": 0.4}  # share of the frames at exactly one extreme value
+# share of the frames at exactly an extreme value: commands often are at one or the other, sensors hardly ever at either
+SATURATED = {"action": 0.6, "state": 0.2}
+CLIPPED = 0.1  # of these frames must be at one of two extremes, that it is named
 BEYOND = 1e-3  # of the distance between the limits
 
 
@@ -69,19 +71,21 @@ def _steps(case: Case, felt: int) -> float:
 
 
 def saturated(case: Case) -> Iterator[Finding]:
-    """No entry stays at one extreme value, as a sensor or a command that is cut off does (grippers are left out)."""
+    """No entry stays at an extreme value, as a sensor or a command that is cut off does (grippers are left out)."""
     for key, names in (("state", case.spec.state), ("action", case.spec.actions)):
         values = getattr(case, key)[case.finite]
         for i, name in enumerate(names):
             entry = values[:, i]
             if is_gripper(name) or len(np.unique(entry)) < 10:
                 continue
-            for extreme in (entry.min(), entry.max()):
-                share = float((entry == extreme).mean())
-                if extreme and share > SATURATED[key]:
-                    rule = f"in {share:.0%} of the frames, its extreme (above {SATURATED[key]:.0%} it is cut off)"
+            shares = {end: float((entry == end).mean()) for end in (entry.min(), entry.max()) if end}
+            for ends in ([*shares],) if key == "state" else ([end] for end in shares):
+                share = sum(shares[end] for end in ends)
+                if share > SATURATED[key]:
+                    said = " or ".join(f"{end:.4g}" for end in ends if shares[end] > CLIPPED * share)
+                    rule = f"in {share:.0%} of the frames, an extreme (above {SATURATED[key]:.0%} it is cut off)"
                     fix = "widen the range that is recorded, or lower the speed"
-                    yield Finding("warning", f"{key}: {name} is {extreme:.4g} {rule}; {fix}", {"share": share})
+                    yield Finding("warning", f"{key}: {name} is {said} {rule}; {fix}", {"share": share})
 
 
 def limits(case: Case) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from plait.diagnose.doctor.case import Case, Scene, observed_state
 from plait.diagnose.doctor.finding import frames
 
 EXPLAINED = 0.35  # share of the difference that a fault, undone, may leave
-LAGS = (1, 2, 3)  # steps
+LAGS = range(1, 9)  # steps
 SAME = 0.02  # standard deviations: entries that are one and the same but for unit and offset
 
 

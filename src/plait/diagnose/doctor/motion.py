@@ -13,7 +13,7 @@ from plait.spec import Spec
 FOLLOWS = 0.3  # share of the variance of the movement that the action explains, at least
 CLEARLY = 0.2  # by how much one explanation must be better than another
 FEWEST = 10  # frames, of which something can be said
-EARLIEST, LATEST = -3, 0.5  # steps; s
+EARLIEST, LATEST = -8, 0.5  # steps; s
 FACTOR = 3.0  # between the expected and the measured scale: what the hand touches holds it back
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "rad": 1.0, "deg": np.pi / 180}
 
@@ -35,7 +35,8 @@ def follow(case: Case) -> Iterator[Finding]:
     if not case.followed:
         yield skipped("no entry of state and action has the same name and moves: which belongs to which is not known")
         return
-    lags = range(EARLIEST, max(3, round(LATEST * (case.spec.rate or 10))) + 3)
+    half = int(np.median([row.length for row in case.sound])) // 2  # of what is left of less, anything may be told
+    lags = range(max(EARLIEST, -half), max(3, round(LATEST * (case.spec.rate or 10))) + 3)
     fits = {kind: {lag: _fit(case, kind, lag) for lag in lags} for kind in ("delta", "absolute")}
     best = {kind: max(by_lag.items(), key=lambda item: item[1].score) for kind, by_lag in fits.items()}
     level = _fit(case, "level", 0).score
@@ -44,14 +45,15 @@ def follow(case: Case) -> Iterator[Finding]:
     severity: Severity = "error" if case.spec.action_kind else "warning"  # does the dataset itself state conventions?
     numbers = {"kind": kind, "lag": lag, "r2": round(fit.score, 3), "absolute_r2": round(level, 3)}
     numbers["slope"] = {pair.name: round(float(slope), 5) for pair, slope in zip(case.followed, fit.slope, strict=True)}
-    faults = list(_faults(case, kind, lag, fit, fits[kind][0]))
+    more = " or more" if lag in (lags[0], lags[-1]) else ""  # beyond what is tried, it may fit better still
+    faults = list(_faults(case, kind, lag, more, fit, fits[kind][0]))
     yield from (Finding(severity, sentence, numbers) for sentence in faults)
     if not faults:
         when = f"{frames(lag)} later" if lag else "at once"
         yield Finding("ok", f"the state follows {kind} actions {when} (r² {fit.score:.2f})", numbers)
 
 
-def _faults(case: Case, kind: str, lag: int, fit: Fit, at_once: Fit) -> Iterator[str]:
+def _faults(case: Case, kind: str, lag: int, more: str, fit: Fit, at_once: Fit) -> Iterator[str]:
     rate, stated = case.spec.rate or 10, case.spec.action_kind
     if fit.score < FOLLOWS:
         rule = f"r² {fit.score:.2f}, at least {FOLLOWS:g} is expected"
@@ -62,11 +64,15 @@ def _faults(case: Case, kind: str, lag: int, fit: Fit, at_once: Fit) -> Iterator
         yield f"the actions are {kind} by what the state does, the dataset says {stated}; {fix}"
         return
     if lag < 0 and fit.score > at_once.score + 0.02:
+        if more:
+            rule = f"r² {at_once.score:.2f} at once, {fit.score:.2f} when they are {frames(-lag)} or more late"
+            yield f"the state does not follow the actions ({rule}); check that both are of the same moments"
+            return
         fix = f"pair each observation with the action {frames(-lag)} later"
         yield f"the state moves {frames(-lag)} before the action that moves it, which no cause does; {fix}"
     if lag > max(3, LATEST * rate):
         fix = "pair each observation with an earlier action"
-        yield f"the state follows the action {frames(lag)} later, more than {LATEST:g} s; {fix}"
+        yield f"the state follows the action {frames(lag)}{more} later, more than {LATEST:g} s; {fix}"
     deaf = [pair.name for pair, r2 in zip(case.followed, fit.r2, strict=True) if r2 < FOLLOWS]
     if deaf:
         rule = f"r² below {FOLLOWS:g}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from plait.diagnose.doctor.case import REPLAYS, Case, spaced, span
 from plait.diagnose.doctor.explain import Shown, difference, execute, explain
-from plait.diagnose.doctor.finding import Finding, skipped
+from plait.diagnose.doctor.finding import Finding, skipped, some
 
 CLOSE = 0.05  # standard deviations of the state, as root mean square
 TRIED = 2  # episodes on which faults are tried
@@ -26,13 +26,17 @@ def replay(case: Case) -> Iterator[Finding]:
     if not bad:
         yield Finding("ok", said, numbers)
         return
+    said, these = f"{said} (at most {CLOSE:g})", ""
+    if len(bad) < len(episodes):
+        which = some([chosen[i].row.index for i in bad])
+        said, these = f"{said}; of the replayed ones, episodes {which} are not as recorded", "in these, "
     tried = sorted(bad, key=lambda i: -len(episodes[i].action))[:TRIED]  # a fragment shows no delay
     found = explain(case, [episodes[i] for i in tried], [replays[i] for i in tried], CLOSE)
     if found is None:
         nothing = "no single sign, order, delay, scale or unit explains it"
         fix = "compare the environment, its arguments and its version with the recording"
-        yield Finding("error", f"{said} (at most {CLOSE:g}); {nothing}: {fix}", numbers)
+        yield Finding("error", f"{said}; {nothing}: {fix}", numbers)
     else:
         left = f"without that, {found.successes} of {len(tried)} succeed and {found.difference:.2f} is left"
         numbers |= {"explanation": found.sentence, "left": round(found.difference, 4)}
-        yield Finding("error", f"{said} (at most {CLOSE:g}): {found.sentence} ({left})", numbers)
+        yield Finding("error", f"{said}: {these}{found.sentence} ({left})", numbers)

@@ -3,13 +3,17 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from hashlib import sha256
 
 import numpy as np
 
 from plait.data.tables import EpisodeRow
 from plait.diagnose.doctor.case import Case, span
+from plait.diagnose.doctor.entries import NOISE
 from plait.diagnose.doctor.finding import Finding, skipped, some
+
+SAME = 0.02  # standard deviations, of every entry in every frame: one demonstration
+CUT = 0.9  # of the longer one, that the shorter one must have: a task may well be the first half of another
+MOMENTS = 8  # frames of each episode that are compared first
 
 
 def instructions(case: Case) -> Iterator[Finding]:
@@ -48,13 +52,16 @@ def pairing(case: Case) -> Iterator[Finding]:
 
 
 def repeated(case: Case) -> Iterator[Finding]:
-    """No demonstration stands there twice under different instructions."""
-    same = defaultdict(list)
-    for row in case.sound:
-        numbers = np.hstack([case.state[span(row)], case.action[span(row)]])
-        same[sha256(numbers.tobytes()).digest()].append(row.index)
+    """No demonstration stands there twice under different instructions (a little noise or another end hides none)."""
     told = {row.index: _told(case, row) for row in case.sound}
-    found = [rows for rows in same.values() if len({plain(told[i]) for i in rows}) > 1]
+    words = [plain(told[row.index]) for row in case.sound]
+    same: list[set[int]] = []  # episodes of one demonstration
+    for one, other in _alike(case):
+        if words[one] != words[other]:
+            pair = {case.sound[one].index, case.sound[other].index}
+            joined = [each for each in same if each & pair]
+            same = [each for each in same if not each & pair] + [pair.union(*joined)]
+    found = sorted(sorted(each) for each in same)
     if found:
         one = found[0][0]
         other = next(i for i in found[0] if plain(told[i]) != plain(told[one]))
@@ -64,6 +71,46 @@ def repeated(case: Case) -> Iterator[Finding]:
         shown = f"episode {one} has {told[one]!r}, episode {other} {told[other]!r}"
         fix = "find out which is right and drop the others"
         yield Finding("error", f"{len(found)} {rule} there {said}: {shown}; {fix}", {"episodes": found})
+
+
+def _alike(case: Case) -> Iterator[tuple[int, int]]:
+    """Places of two sound episodes of which one is as the other, or as its beginning, within ``SAME``."""
+    episodes = _standardised(case)
+    if not episodes[0].shape[1]:
+        return
+    lengths = np.array([len(each) for each in episodes])
+    # of every episode the same moments, in the first half of most, so that few pairs are compared as a whole
+    moments = np.linspace(0, np.median(lengths) // 2, MOMENTS).astype(int)
+    sketches = np.stack([each[np.minimum(moments, len(each) - 1)].ravel() for each in episodes])
+    column = min(range(sketches.shape[1]), key=lambda i: _reach(np.sort(sketches[:, i])).sum())
+    order = np.argsort(sketches[:, column])
+    for place, reach in enumerate(_reach(sketches[order, column])):
+        one, others = order[place], order[place + 1 : place + 1 + reach]
+        near = np.abs(sketches[others] - sketches[one]).max(1, initial=0) <= SAME
+        cut = np.minimum(lengths[others], lengths[one]) >= CUT * np.maximum(lengths[others], lengths[one])
+        for other in others[near & cut]:
+            shorter = min(lengths[one], lengths[other])
+            if np.abs(episodes[one][:shorter] - episodes[other][:shorter]).max() <= SAME:
+                yield int(one), int(other)
+
+
+def _standardised(case: Case) -> list[np.ndarray]:
+    """Of each sound episode, ``[n, d]``: the entries of state and action that move, in standard deviations.
+
+    What only trembles is left out, unless that is most of the entries.
+    """
+    numbers = [np.hstack([case.state[span(row)], case.action[span(row)]]) for row in case.sound]
+    wide = np.concatenate(numbers).std(0)
+    steps = np.concatenate([np.diff(each, axis=0) for each in numbers])
+    trembles = np.sqrt((steps**2).sum(0) / max(len(steps), 1)) >= NOISE * wide
+    moves = (wide > 0) & ~trembles
+    moves = moves if 2 * moves.sum() >= (wide > 0).sum() else wide > 0
+    return [each[:, moves] / wide[moves] for each in numbers]
+
+
+def _reach(values: np.ndarray) -> np.ndarray:
+    """Of each of ascending values, how many of those after it are within ``SAME``."""
+    return np.searchsorted(values, values + SAME, "right") - np.arange(len(values)) - 1
 
 
 def scene(case: Case) -> Iterator[Finding]:
