@@ -5,8 +5,16 @@ from collections.abc import Callable
 from math import exp, inf, log, sqrt
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from scipy.linalg import svdvals
+from scipy.spatial.distance import euclidean, pdist
+from scipy.stats import entropy, rankdata
+from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics.pairwise import cosine_similarity, linear_kernel, paired_distances
+from sklearn.preprocessing import KernelCenterer, StandardScaler
+from sklearn.preprocessing import normalize as unit
 from torch import Tensor
 
 from plait.alignment import metrics as module
@@ -70,6 +78,49 @@ def test_alignment_and_uniformity_are_those_of_the_paper(monkeypatch: pytest.Mon
     assert uniformity(torch.ones(5, 3)) == pytest.approx(0)
     assert uniformity(torch.tensor([[1.0, 0], [-1, 0]])) == pytest.approx(-8)
     assert uniformity(noise(500, 512)) == pytest.approx(-4, abs=0.02)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_retrieval_is_that_of_scikit_learn(k: int) -> None:
+    """Where only the other half of a pair is right, recall at k is the top-k accuracy of n classes."""
+    vision, text = noise(60, 8), noise(60, 8) + noise(60, 8, seed=1)
+    found = compute_alignment_metrics(vision, text)
+    similarity, pairs = cosine_similarity(vision.double(), text.double()), np.arange(60)
+    for way, scores in (("vision_to_text", similarity), ("text_to_vision", similarity.T)):
+        expected = top_k_accuracy_score(pairs, scores, k=k, labels=pairs)
+        assert 0 < expected < 1 and found[f"{way}_r{k}"] == pytest.approx(expected)
+        places = rankdata(-scores, axis=1)[pairs, pairs]
+        assert found[f"{way}_median_rank"] == pytest.approx(np.median(places))
+
+
+def test_similarities_and_spreads_are_those_of_scikit_learn_and_scipy() -> None:
+    x, y = noise(40, 8) + 1, noise(40, 8) + noise(40, 8, seed=1)
+    similarity = cosine_similarity(x.double(), y.double())
+    vision, text = unit(x.double()), unit(y.double())
+    found = compute_alignment_metrics(x, y) | measure_modality_gap(x, y)
+    expected = {
+        "matched_similarity": np.diag(similarity).mean(),
+        "mean_similarity": similarity.mean(),
+        "alignment": np.mean(paired_distances(vision, text) ** 2),
+        "uniformity_vision": np.log(np.mean(np.exp(-2 * pdist(vision, "sqeuclidean")))),
+        "uniformity_text": np.log(np.mean(np.exp(-2 * pdist(text, "sqeuclidean")))),
+        "cka": cka_of_scikit_learn(vision, text),
+        "effective_rank_vision": rank_of_scipy(vision - vision.mean(axis=0)),
+        "effective_rank_text": rank_of_scipy(text - text.mean(axis=0)),
+        "modality_gap": euclidean(vision.mean(axis=0), text.mean(axis=0)),
+        "vision_variance": StandardScaler().fit(vision).var_.sum(),
+        "text_variance": StandardScaler().fit(text).var_.sum(),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def cka_of_scikit_learn(x: np.ndarray, y: np.ndarray) -> float:
+    k, m = (KernelCenterer().fit_transform(linear_kernel(each)).reshape(1, -1) for each in (x, y))
+    return cosine_similarity(k, m).item()
+
+
+def rank_of_scipy(x: np.ndarray) -> float:
+    return np.exp(entropy(svdvals(x)))
 
 
 def cka_by_definition(x: Tensor, y: Tensor) -> float:

@@ -2,10 +2,11 @@ import pytest
 
 from plait.diagnose import attention
 from plait.diagnose.attention import ask, judge
+from plait.diagnose.heatmaps import heatmaps
 from plait.diagnose.subject import Subject
-from plait.fusion import CrossAttentionConfig
+from plait.fusion import BottleneckConfig, CrossAttentionConfig, FilmConfig
 from plait.spec import Spec
-from policies import small_policy
+from policies import random_observation, small_policy
 from reach_env import ID, REACH
 
 ENV = {"family": "pick", "size": 32}
@@ -67,6 +68,20 @@ def test_an_environment_that_knows_no_truth() -> None:
     policy = small_policy(spec=REACH, image_size=16)
     answer = ask(Subject(policy, ID, {}, episodes=4))
     assert "pointing" not in answer.numbers and "has no attention" in "".join(answer.parts)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "said"),
+    [
+        (CrossAttentionConfig(dim=32, layers=1), "The maps, one for each word, come from the attention"),
+        (BottleneckConfig(), "They are of the instruction as a whole: this policy's fusion pools the words"),
+        (FilmConfig(), "integrated gradients, of the instruction as a whole and not of each word"),
+    ],
+)
+def test_it_says_whether_there_is_a_map_for_each_word(fusion, said) -> None:
+    policy = small_policy(fusion=fusion)
+    found = heatmaps(policy, policy.prepare(random_observation(2)))
+    assert said in attention.METHODS[attention._kind(found)]
 
 
 def test_a_policy_without_a_camera_looks_nowhere() -> None:

@@ -1,3 +1,4 @@
+import re
 from importlib.util import find_spec
 from typing import Any
 
@@ -144,4 +145,17 @@ def test_tokens_of_zeros_are_no_error() -> None:
     words = torch.eye(4)
     pair = embeddings._pair(torch.zeros(4, 4), words) | embeddings._shared(torch.zeros(4, 4), words, list("abcd"))
     assert "cka" in pair and "gap_to_variance_ratio" not in pair
-    assert len(embeddings._shown_metrics({"before": {}, "after": {"images.front": pair}})) == 1  # the table alone
+    shown = "".join(embeddings._shown_metrics({"before": {}, "after": {"images.front": pair}}))
+    assert shown.count("<table") == 1 and "R@1" not in shown
+
+
+def test_retrieval_alignment_and_uniformity_are_shown_and_explained() -> None:
+    words = torch.eye(8)
+    told = list("aabbccdd")
+    pair = embeddings._pair(words, words) | embeddings._shared(words.roll(1, dims=0), words, told)
+    (shown,) = embeddings._retrieval({"scenes": 8, "after": {"images.front": pair}})
+    assert pair["retrieval_chance"] == 0.25 and "of R@1 chance is 25.0\u00a0%" in shown
+    cells = re.findall(r">([^<>]+)</t[hd]>", shown)
+    assert cells[5:10] == ["front, from pictures to words", "50.0\u00a0%", "100.0\u00a0%", "100.0\u00a0%", "2.75"]
+    assert cells[-4:] == ["front", "2.00", "-4.00", "-4.00"]
+    assert shown.startswith("<details>") and all(f"{what} is" in shown for what in ("Alignment", "Uniformity"))

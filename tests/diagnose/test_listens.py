@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from plait.diagnose import listens
+from plait.diagnose import listens, modalities
 from plait.diagnose.listens import judge
 from plait.diagnose.response import Response
 from plait.diagnose.subject import Subject
 from plait.evaluate.statistics import share
+from plait.spec import INSTRUCTION
 from policies import small_policy
 from reach_env import ID, REACH
 
@@ -49,7 +50,8 @@ def test_in_a_foreign_environment_the_words_of_another_scene_tell():
     answer = listens.ask(Subject(policy, ID, {}, episodes=12, workers=1))
     assert answer.verdict.startswith("It ignores the words: with the words of another scene, success goes from 58 to")
     assert "other words move its first actions 0.00 times as far (95 % interval: 0.00 to 0.00)" in answer.verdict
-    assert set(answer.numbers) == {"normal", "swapped", "absent", "shuffled", "change_of_first_actions"}
+    changes = {"change_of_first_actions", "change_of_actions"}
+    assert set(answer.numbers) == {"normal", "swapped", "absent", "shuffled"} | changes
 
 
 def response(change: float) -> Response:
@@ -79,6 +81,41 @@ def test_what_it_acts_on_decides(exchanged, change, verdict, tone):
     assert text.startswith(verdict) and found == tone
 
 
+FOLLOWED = [(None, False), (0.05, True), (0.145, False), (0.4, False)]  # 0.145: not surely below IGNORED
+
+
+@pytest.mark.parametrize(("followed", "deaf"), FOLLOWED)
+def test_what_hardly_responds_to_anything_is_not_said_to_follow_the_words(followed, deaf):
+    """Another scene moves its first actions as little as other words do; both verdicts are of one policy."""
+    told = None if followed is None else response(followed)
+    for found, follows in (
+        (by_object(0, 0, 0, n=8, acted=0), "Its first actions follow the words, but with another object named, it"),
+        (success(45, 44), "Its first actions follow the words, but success does not surely: with the words of"),
+    ):
+        numbers = found if "normal" in found else {"normal": {}, "exchanged": found}
+        text, tone = judge(numbers, {name: response(0.36) for name in numbers}, told)
+        assert text.startswith("It ignores the words: " if deaf else follows)
+        assert not deaf or (tone == "bad" and "move its actions 0.05 times as far" in text)
+        if followed is not None:
+            uses = modalities.judge(share([False] * 8, "pc_success"), unaltered(), {INSTRUCTION: told})[0]
+            assert uses.startswith("It does not use the words: that of another moment moves its actions by") == deaf
+
+
+@pytest.mark.parametrize("exchanged", [by_object(45, 0, 0), by_object(24, 8, 10)])
+def test_what_it_acts_on_counts_for_more_than_how_far_its_actions_move(exchanged):
+    text, tone = judge({"normal": {}, "exchanged": exchanged}, {"exchanged": response(0.4)}, response(0.05))
+    assert text.startswith("It listens") and tone != "bad"
+
+
+def unaltered() -> dict:
+    return {INSTRUCTION: dict.fromkeys(("removed", "swapped"), share([False] * 8, "pc_success"))}
+
+
+def success(before: int, after: int, name: str = "exchanged", n: int = 50) -> dict:
+    rates = (share([True] * count + [False] * (n - count)) for count in (before, after))
+    return dict(zip(("normal", name), rates, strict=True))
+
+
 def test_where_all_scenes_have_the_same_words_there_is_nothing_to_listen_to():
     text, found = judge({"normal": {}, "exchanged": by_object(1, 1, 1)}, {})
     assert (text, found) == ("There is nothing to listen to: all scenes have the same words.", "plain")
@@ -99,6 +136,11 @@ def test_where_all_scenes_have_the_same_words_there_is_nothing_to_listen_to():
     ],
 )
 def test_where_nobody_tells_what_was_moved_success_decides(successes, change, verdict, tone):
-    normal, swapped = (share([True] * n + [False] * (50 - n)) for n in (45, successes))
-    text, found = judge({"normal": normal, "swapped": swapped}, {"swapped": response(change)})
+    text, found = judge(success(45, successes, "swapped"), {"swapped": response(change)})
     assert text.startswith(verdict) and found == tone
+
+
+@pytest.mark.parametrize(("name", "whose"), [("exchanged", "another task"), ("swapped", "another scene")])
+def test_the_verdict_says_whose_words_they_were(name, whose):
+    text, _ = judge(success(45, 10, name), {name: response(0.9)})
+    assert text == f"It listens: with the words of {whose}, success goes from 90 to 20 %."

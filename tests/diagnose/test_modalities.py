@@ -20,6 +20,7 @@ def test_a_policy_trained_with_a_black_camera_does_not_use_it(black_wrist):
         "{:.0f} %."
     ).format(*(answer.numbers["altered"][name]["swapped"]["pc_success"] for name in ("images.front", "instruction")))
     assert answer.tone == "bad"
+    assert "Train with <code>--train.imbalance-every 50</code> to record it." in answer.parts[-1]
     changes, values = answer.numbers["change_of_actions"], answer.numbers["shapley"]
     assert changes["images.wrist"]["high"] < 0.05 < 0.5 < changes["images.front"]["low"]
     assert abs(values["images.wrist"]["points"]) < 10 < values["images.front"]["low"]

@@ -125,6 +125,14 @@ def test_contents_lead_to_the_sections():
     assert "Does it <work>?" in reader.text and reader.all("li")[0]["class"] == "good"
 
 
+def test_the_cells_of_a_table_of_many_columns_have_the_name_of_theirs():
+    rows = [["a", "1", "2", "3", "4"]]
+    reader = Reader(page.table("Numbers", ["what", "one", "two", "more & more", ""], rows))
+    assert reader.all("table")[0]["class"] == "stacked"
+    assert [cell["data-column"] for cell in reader.all("td")] == ["one", "two", "more & more", ""]
+    assert 'class="narrow"' in page.table("Numbers", ["what", "n"], [["a", "1"]])
+
+
 def test_code_and_markup_in_text_are_set_and_escaped():
     assert page.prose("run `a <b>` & go") == "<p>run <code>a &lt;b&gt;</code> &amp; go</p>\n"
     assert "plait act &quot;a &amp; b&quot;" in page.commands([("more", 'plait act "a & b"')])

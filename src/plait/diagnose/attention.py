@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from plait.diagnose import page
-from plait.diagnose.heatmaps import ATTENTION, GRADIENTS, heatmaps
+from plait.diagnose.heatmaps import ATTENTION, GRADIENTS, Heatmaps, heatmaps
 from plait.diagnose.masking import SHARE, masking
 from plait.diagnose.pointing import pointing
 from plait.diagnose.scenes import views
@@ -19,11 +19,17 @@ QUESTION = "Where does it look?"
 SCENES = 100  # at most
 LEAST = 0.01  # standard deviations of the training actions; what moves them by less hardly matters
 FILMS = 2  # of the first scenes, whatever comes of them
+POOLED = "attention of pooled words"
 METHODS = {
-    ATTENTION: "The maps come from the attention weights that the policy used, averaged over layers and heads: bright "
-    "is a patch that looks at the word more than the average patch does. All words of a moment have one scale",
-    GRADIENTS: "This policy's fusion has no attention. The maps are integrated gradients: they show on which parts of "
-    "the pictures that share of the action rests which is there because of the words",
+    ATTENTION: "The maps, one for each word, come from the attention weights that the policy used, averaged over "
+    "layers and heads: bright is a patch that looks at the word more than the average patch does. All words of a "
+    "moment have one scale",
+    POOLED: "The maps come from the attention weights that the policy used, averaged over layers and heads: bright is "
+    "a patch that is looked at more than the average patch. They are of the instruction as a whole: this policy's "
+    "fusion pools the words before they meet the pictures, so that no word has a map of its own",
+    GRADIENTS: "This policy's fusion has no attention between patches and words. The maps are integrated gradients, of "
+    "the instruction as a whole and not of each word: they show on which parts of the pictures that share of the "
+    "action rests which is there because of the words",
 }
 Numbers = dict[str, Any]
 
@@ -41,9 +47,13 @@ def ask(subject: Subject) -> Answer:
     if seen.truth is not None:
         numbers["pointing"] = pointing(found.whole(), seen.truth)
     verdict, tone = judge(numbers)
-    parts = [page.prose(f"{METHODS[found.method]}."), *_pointing(numbers), page.prose(_masking(numbers))]
+    parts = [page.prose(f"{METHODS[_kind(found)]}."), *_pointing(numbers), page.prose(_masking(numbers))]
     parts.append(page.gallery(map(_animation, _films(subject)), wide=True))
     return Answer(QUESTION, verdict, tone, numbers, tuple(parts))
+
+
+def _kind(found: Heatmaps) -> str:
+    return POOLED if found.method == ATTENTION and found.words.shape[1] == 1 else found.method
 
 
 def judge(numbers: Numbers) -> tuple[str, Tone]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from plait import envs
 from plait.diagnose import page
+from plait.diagnose.modalities import follows
 from plait.diagnose.response import IGNORED, MOST, Response, responses
 from plait.diagnose.scenes import views
 from plait.diagnose.shown import bar, count, films
@@ -27,7 +28,7 @@ TRIALS: dict[str, tuple[str, str, dict[str, Any]]] = {  # label, note, what is c
     "shuffled": ("Words shuffled", "the same words in another order", {"alter": (Shuffled(),)}),
     "paraphrase": ("Paraphrased", "known words, a new sentence", {"instructions": "paraphrase"}),
 }
-DECIDING = ("exchanged", "swapped")  # of the verdict; the others are for contrast
+DECIDING = {"exchanged": "another task", "swapped": "another scene"}  # whose words; the others are for contrast
 FILMS = 2
 Results = dict[str, dict[str, Any]]
 Judged = tuple[str, Tone]
@@ -41,16 +42,17 @@ def ask(subject: Subject) -> Answer:
         label, _, changes = TRIALS[name]
         given: dict[str, Any] = {"videos": FILMS} if name in DECIDING else {"contrast": True}
         results[name] = subject.evaluate(name, label.lower(), **given, **changes)
-    heard = heeded(subject, chosen)
+    heard, followed = heeded(subject, chosen), follows(subject).get(INSTRUCTION)
     numbers: dict[str, Any] = {name: result["aggregated"] for name, result in results.items()}
     if _tells(results):
         numbers["exchanged"] |= kept(results)
     numbers["change_of_first_actions"] = {name: asdict(response) for name, response in heard.items()}
-    text, tone = judge(numbers, heard)
+    numbers["change_of_actions"] = None if followed is None else asdict(followed)
+    text, tone = judge(numbers, heard, followed)
     parts = [page.intervals("Share of scenes; the thin line is the 95 % interval", _bars(numbers))]
     for name in filter(results.__contains__, DECIDING):
         parts += films(subject, name, results[name])
-    return Answer(QUESTION, text, tone, numbers, (*parts, *_changes(heard)))
+    return Answer(QUESTION, text, tone, numbers, (*parts, *_changes(heard, followed)))
 
 
 def _trials(subject: Subject) -> list[str]:
@@ -92,17 +94,21 @@ def heeded(subject: Subject, trials: list[str]) -> dict[str, Response]:
     return responses(subject.policy, before, changed, chance, counted)
 
 
-def judge(numbers: dict[str, Any], heard: dict[str, Response]) -> Judged:
-    """The verdict: by what it acts on where the environment tells that, else by its success."""
+def judge(numbers: dict[str, Any], heard: dict[str, Response], followed: Response | None = None) -> Judged:
+    """The verdict: by what it acts on where the environment tells that, else by its success.
+
+    ``followed``: how much words move its actions over whole episodes, compared with all modalities together. Where that
+    is surely little, it is not said to follow the words, however little another scene moves its first actions.
+    """
     name = "exchanged" if "exchanged" in numbers else "swapped"
     if name not in heard:
         return "There is nothing to listen to: all scenes have the same words.", "plain"
     if "pc_kept" in numbers[name]:
-        return _by_object(numbers[name], heard[name])
-    return _by_success(numbers["normal"], numbers[name], heard[name])
+        return _by_object(numbers[name], heard[name], followed)
+    return _by_success(numbers["normal"], numbers[name], DECIDING[name], heard[name], followed)
 
 
-def _by_object(total: dict[str, Any], change: Response) -> Judged:
+def _by_object(total: dict[str, Any], change: Response, followed: Response | None) -> Judged:
     other, kept = "with another object named, it", total["pc_kept_ci95"][0] > MOSTLY
     named, first = count(total, "pc_named"), count(total, "pc_first_named")
     if total["pc_named_ci95"][0] > MOSTLY:
@@ -114,20 +120,27 @@ def _by_object(total: dict[str, Any], change: Response) -> Judged:
         return f"It ignores the words: {_moved(change)}.", "bad"
     if total["pc_named_ci95"][0] > total["pc_first_named_ci95"][1]:
         return f"It listens in part: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
-    if change.low > IGNORED and total["pc_named_ci95"][1] < MOSTLY:
-        follows = f"Its first actions follow the words, but {other} acts on that one in only {named} scenes"
-        return f"{follows}: {_moved(change)}.", "bad"
+    rarely = total["pc_named_ci95"][1] < MOSTLY
+    if rarely and followed is not None and followed.high < IGNORED:
+        return f"It ignores the words: {_moved_in_all(followed)}.", "bad"
+    if rarely and change.low > IGNORED:
+        but = f"Its first actions follow the words, but {other} acts on that one in only {named} scenes"
+        return f"{but}: {_moved(change)}.", "bad"
     unclear = "Whether it listens is not clear"
     return f"{unclear}: {other} acts on that one in {named} scenes, on the first one in {first}.", "plain"
 
 
-def _by_success(normal: dict[str, Any], other: dict[str, Any], change: Response) -> Judged:
+def _by_success(
+    normal: dict[str, Any], other: dict[str, Any], whose: str, change: Response, followed: Response | None
+) -> Judged:
     before, after = normal["pc_success"], other["pc_success"]
-    rates = f"with the words of another scene, success goes from {before:.0f} to {after:.0f} %"
+    rates = f"with the words of {whose}, success goes from {before:.0f} to {after:.0f} %"
     if change.high < IGNORED:
         return f"It ignores the words: {rates}, and {_moved(change)}.", "bad"
     if difference(normal, other)[0] > 0:
         return f"It listens: {rates}.", "good"
+    if followed is not None and followed.high < IGNORED:
+        return f"It ignores the words: {rates}, and {_moved_in_all(followed)}.", "bad"
     if change.low > IGNORED:
         return f"Its first actions follow the words, but success does not surely: {rates}; {_moved(change)}.", "plain"
     return f"Whether it listens is not clear: {rates}; {_moved(change)}.", "plain"
@@ -135,6 +148,10 @@ def _by_success(normal: dict[str, Any], other: dict[str, Any], change: Response)
 
 def _moved(change: Response) -> str:
     return f"other words move its first actions {change} as another scene does"
+
+
+def _moved_in_all(followed: Response) -> str:
+    return f"over whole episodes, those of another moment move its actions {followed} as all modalities together do"
 
 
 def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
@@ -151,7 +168,7 @@ def _bars(numbers: dict[str, Any]) -> list[page.Interval]:
     return bars
 
 
-def _changes(heard: dict[str, Response]) -> list[str]:
+def _changes(heard: dict[str, Response], followed: Response | None) -> list[str]:
     text = (
         "How far the first predicted actions move when only the words change, compared with how far they move in "
         "another scene under the same words: 0 means that the words are ignored; where they decide, it is about 1 "
@@ -161,4 +178,12 @@ def _changes(heard: dict[str, Response]) -> list[str]:
         (TRIALS[name][0], f"{response.share:.2f}", f"{response.low:.2f}–{response.high:.2f}")
         for name, response in heard.items()
     ]
-    return [page.prose(text), page.table("Change of the first actions", ("words", "change", "95 % interval"), rows)]
+    table = page.table("Change of the first actions", ("words", "change", "95 % interval"), rows)
+    if followed is None:
+        return [page.prose(text), table]
+    little = (
+        "Where another scene hardly moves its actions, a large share is still little. So the words of another moment "
+        f"are compared with all modalities together, too: over whole episodes they move its actions {followed}. Below "
+        f"{IGNORED}, with the whole interval, a policy is not said to follow the words."
+    )
+    return [page.prose(text), table, page.prose(little)]

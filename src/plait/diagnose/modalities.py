@@ -24,6 +24,10 @@ ENOUGH = 20.0  # percent of success that there must be to see what it rests on
 MATTERS = 10.0  # percent: a smaller change of success is no reason to warn
 KEPT = 0.5  # share of success: it can do without a modality if more than this surely remains
 COLUMN = "imbalance/prediction/"  # of a training's log, with the modality's name behind it
+UNRECORDED = (
+    "How much each modality counted while the policy was trained cannot be shown: no log has it. Train with "
+    "`--train.imbalance-every 50` to record it."
+)
 Summaries = dict[str, dict[str, dict[str, Any]]]  # modality -> way -> summary
 
 
@@ -200,11 +204,11 @@ def _shapley(values: dict[str, Any]) -> list[str]:
 
 
 def _imbalance(subject: Subject) -> list[str]:
-    """The curve that training has recorded, where it was measured."""
+    """The curve that training has recorded; how to get it, where it was not measured."""
     log = read_json_lines(subject.run / "log.jsonl") if subject.run is not None else []
     series = {
         spoken(name): [(row["step"], row[COLUMN + name]) for row in log if COLUMN + name in row]
         for name in subject.policy.spec.modalities
     }
     shown = page.curve("Share in the prediction while it was trained", "updates", series, linear=True)
-    return [shown] if shown else []
+    return [shown or page.prose(UNRECORDED)]

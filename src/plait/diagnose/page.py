@@ -9,12 +9,14 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from importlib.resources import files
 from math import log10
 
 Point = tuple[float, float]
 LINES = 5  # kinds of lines in a curve that can be told apart
+WIDE = 4  # columns, above which a table does not fit on a phone
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,16 @@ def figures(values: Mapping[str, str]) -> str:
 
 
 def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], sentences: bool = False) -> str:
-    """A table whose first column names the row; wide ones scroll by themselves, by keyboard too.
+    """A table whose first column names the row. It is never wider than the page: on a phone, one of more than ``WIDE``
+    columns has its cells below each other, each beside the name of its column.
 
-    ``sentences``: its last column holds such, which are wrapped; the table is never wider than the page.
+    ``sentences``: its last column holds such, which are wrapped.
     """
+    kind = "sentences" if sentences else "stacked" if len(header) > WIDE else "narrow"
     head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{_inline(first)}</th>{"".join(f"<td>{_inline(cell)}</td>" for cell in rest)}</tr>\n'
-        for first, *rest in rows
-    )
+    body = "".join(map(partial(_row, header), rows))
     inner = f"<caption>{_inline(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>"
-    return f'<table class="sentences">{inner}</table>\n' if sentences else _scroll(caption, f"<table>{inner}</table>")
+    return f'<table class="{kind}">{inner}</table>\n'
 
 
 def folded(summary: str, html: str) -> str:
@@ -164,9 +165,10 @@ def picture(image: bytes, alt: str, caption: str) -> str:
     """A still picture (WebP), two of whose pixels are one of the page's, such as a plot on a transparent ground. On a
     phone it stays large enough to be read, and scrolls.
     """
-    img = _scroll(alt, f'<img srcset="{_data(image)} 2x" alt="{escape(alt)}" loading="lazy">')
+    img = f'<img srcset="{_data(image)} 2x" alt="{escape(alt)}" loading="lazy">'
+    scrolled = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(alt)}">{img}</div>\n'
     hint = '<span class="hint">It goes on to the right: scroll. </span>'
-    return f'<figure class="picture">{img}<figcaption>{hint}{_inline(caption)}</figcaption></figure>\n'
+    return f'<figure class="picture">{scrolled}<figcaption>{hint}{_inline(caption)}</figcaption></figure>\n'
 
 
 def gallery(animations: Iterable[Animation], wide: bool = False) -> str:
@@ -183,8 +185,11 @@ def commands(lines: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="commands">\n{items}</dl>\n'
 
 
-def _scroll(label: str, html: str) -> str:
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{html}</div>\n'
+def _row(header: Sequence[str], cells: Sequence[str]) -> str:
+    first, *rest = cells
+    named = zip(header[1:], rest, strict=True)
+    columns = "".join(f'<td data-column="{escape(name)}">{_inline(cell)}</td>' for name, cell in named)
+    return f'<tr><th scope="row">{_inline(first)}</th>{columns}</tr>\n'
 
 
 def _entry(row: Entry) -> str:
