@@ -61,6 +61,8 @@ def test_a_policy_on_the_tabletop(monkeypatch: pytest.MonkeyPatch) -> None:
     page = "".join(answer.parts)
     assert page.count("data:image/webp") == 2, "a film and its still"
     assert "attention weights" in page and "front: on the named object" in page
+    assert "Integrated gradients of the same policy: hidden where they are high, the action changes" in page
+    assert answer.numbers["gradients"]["masking"] != answer.numbers["masking"]
     assert answer.tone != "good", "it is not trained"
 
 
@@ -68,6 +70,7 @@ def test_an_environment_that_knows_no_truth() -> None:
     policy = small_policy(spec=REACH, image_size=16)
     answer = ask(Subject(policy, ID, {}, episodes=4))
     assert "pointing" not in answer.numbers and "has no attention" in "".join(answer.parts)
+    assert "gradients" not in answer.numbers, "they are the maps"
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from plait.diagnose import page
 from plait.diagnose.heatmaps import ATTENTION, GRADIENTS, Heatmaps, heatmaps
 from plait.diagnose.masking import SHARE, masking
 from plait.diagnose.pointing import pointing
-from plait.diagnose.scenes import views
+from plait.diagnose.scenes import Views, views
 from plait.diagnose.subject import Answer, Subject, Tone
 from plait.diagnose.watching import Film, watch
 from plait.evaluate.protocol import evaluation_seed
 from plait.evaluate.worker import Scenes
+from plait.policy import Policy
+from plait.types import Inputs
 
 QUESTION = "Where does it look?"
 SCENES = 100  # at most
@@ -43,13 +45,19 @@ def ask(subject: Subject) -> Answer:
     inputs = policy.prepare(seen.observation)
     found = heatmaps(policy, inputs)
     numbers: Numbers = {"method": found.method, "scenes": len(seen.observation)}
-    numbers["masking"] = masking(policy, inputs, found.whole())
-    if seen.truth is not None:
-        numbers["pointing"] = pointing(found.whole(), seen.truth)
+    numbers |= _scores(policy, inputs, found, seen)
+    if found.method == ATTENTION:
+        numbers["gradients"] = _scores(policy, inputs, heatmaps(policy, inputs, attention=False), seen)
     verdict, tone = judge(numbers)
     parts = [page.prose(f"{METHODS[_kind(found)]}."), *_pointing(numbers), page.prose(_masking(numbers))]
+    parts += [page.prose(_compared(numbers["gradients"]))] if "gradients" in numbers else []
     parts.append(page.gallery(map(_animation, _films(subject)), wide=True))
     return Answer(QUESTION, verdict, tone, numbers, tuple(parts))
+
+
+def _scores(policy: Policy, inputs: Inputs, found: Heatmaps, seen: Views) -> Numbers:
+    scores: Numbers = {"masking": masking(policy, inputs, found.whole())}
+    return scores if seen.truth is None else scores | {"pointing": pointing(found.whole(), seen.truth)}
 
 
 def _kind(found: Heatmaps) -> str:
@@ -131,6 +139,21 @@ def _masking(numbers: Numbers) -> str:
         f"colour, the predicted actions move by {mask['top']:.3f} standard deviations of the training actions; with as "
         f"many patches at random, by {mask['random']:.3f}."
     )
+
+
+def _compared(numbers: Numbers) -> str:
+    """What integrated gradients say of a policy whose maps are attention."""
+    text = (
+        "Attention is where the policy looks, which need not be what it acts on. Integrated gradients of the same "
+        f"policy: hidden where they are high, the action changes {_times(numbers['masking'], 'ratio')} times as much "
+        "as hidden anywhere"
+    )
+    shown = [(camera, score) for camera, score in numbers.get("pointing", {}).items() if score["n"]]
+    dense = "; ".join(
+        f"{_times(score, 'gain')} on the named object and {_times(score, 'gain_distractors')} on the others ({camera})"
+        for camera, score in shown
+    )
+    return f"{text}; how dense they are: {dense}." if dense else f"{text}."
 
 
 def _films(subject: Subject) -> list[Film]:
