@@ -66,7 +66,7 @@ def data(tmp_path_factory):
 def test_scores_are_learned_from_them(policy, driven, data):
     found = calibrate(policy, data, 0.1, driven=driven)
     assert found.report["from"] == "rollouts"
-    assert found.report["episodes"] == {"fit": 20, "threshold": 10, "verify": 10}
+    assert found.report["episodes"] == {"fit": 10, "threshold": 20, "verify": 10}
     score = found.scores[EVERYTHING]
     order = np.random.default_rng(0).permutation(40)
     worst = np.array([score.distance(driven[i][EVERYTHING]).max() for i in order])
@@ -79,7 +79,7 @@ def test_scores_are_learned_from_them(policy, driven, data):
         mixed[place] = each
     assert calibrate(policy, data, 0.1, driven=mixed).report["alarms"] == 10
     with pytest.raises(
-        ValueError, match=r"0\.01 cannot be told from 40 rollouts; give 396, or a share of at least 0\.091"
+        ValueError, match=r"0\.01 cannot be told from 40 rollouts; give 198, or a share of at least 0\.048"
     ):
         calibrate(policy, data, 0.01, driven=driven)
 
@@ -98,7 +98,7 @@ def test_the_command_keeps_what_it_has_learned(policy, data, tmp_path, capsys):
     assert told.out.endswith(f" of 10 further rollouts had an alarm\nkept in {saved}/safety.json\n")
     assert Calibration.find(saved, policy).report["from"] == "rollouts"
     assert main([*command, *env, "--rollouts", "8"]) == 2  # before anything is driven
-    assert "0.1 cannot be told from 8 rollouts; give 36, or a share of at least 0.33" in capsys.readouterr().err
+    assert "0.1 cannot be told from 8 rollouts; give 18, or a share of at least 0.2" in capsys.readouterr().err
     assert main([*command, *env]) == 2
     assert "--env and --env-args are for --rollouts; add it" in capsys.readouterr().err
     failing = ["eval", str(saved), *env, "--failures", "--episodes", "1", "--out", str(tmp_path / "out")]

@@ -23,12 +23,12 @@ class Calibrate(Verb):
     """A checkpoint, or the folder of a run (its newest checkpoint is taken). What is learned is kept in it, as
     safety.json and safety.safetensors, where plait serve and plait eval --failures find it."""
     dataset: Positional[str]
-    """Clean demonstrations, such as those of the training; with the default share, at least 396."""
+    """Clean demonstrations, such as those of the training; with the default share, at least 198."""
     false_alarms: float = 0.01
     """Share of the clean episodes that may have an alarm."""
     rollouts: int = 0
     """Clean episodes that the policy drives itself, from which the envelope learns which features are usual; at least
-    396 with the default share. 0 = from the demonstrations."""
+    198 with the default share, better 800. 0 = from the demonstrations."""
     env: str | None = None
     """For --rollouts: tabletop, metaworld, or a gymnasium id; left out, the one that the training data was recorded
     in."""

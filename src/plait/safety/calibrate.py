@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
-from math import ceil
+from math import ceil, comb
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from plait.types import Inputs, Observation
 
 MISSING = 2  # modalities that may be absent together in a pattern with a score
 FRAMES = 256  # in one batch
+SURE = 0.9  # how sure it is, over calibrations, that false alarms are no more than asked for
 PICTURES = 1_000  # of each camera whose grain is measured, about
 
 
@@ -45,9 +46,11 @@ def calibrate(
 ) -> Calibration:
     """Ranges of state and action, and a score for each pattern of present modalities.
 
-    Half of the episodes give mean and covariance; a quarter the threshold, which is such that a new episode has any
+    A quarter of the episodes gives mean and covariance; half the threshold, which is such that a new episode has any
     score above it with a probability of at most ``false_alarms`` (split conformal prediction, on the episodes' largest
-    scores); the rest tells how often there is an alarm all the same.
+    scores); the rest tells how often there is an alarm all the same. That is the probability over thresholds, too: one
+    that was set by few episodes may be far off, since the largest scores lie far apart. So it is set ``SURE`` enough,
+    or by the largest score where the episodes do not suffice for that.
 
     Args:
         dataset: clean demonstrations, such as those of the training.
@@ -135,15 +138,15 @@ def check_share(false_alarms: float, episodes: int | None = None, what: str = "e
     if not 0 < false_alarms < 1:
         raise ValueError(f"false_alarms: {false_alarms} is no share; it must be above 0 and below 1")
     needed = ceil(1 / false_alarms) - 1
-    if episodes is not None and (quarter := episodes // 4) < needed:
-        way = f"give {4 * needed}, or a share of at least {1 / (quarter + 1):.2g}"
+    if episodes is not None and (half := episodes // 2) < needed:
+        way = f"give {2 * needed}, or a share of at least {1 / (half + 1):.2g}"
         raise ValueError(f"false_alarms: {false_alarms} cannot be told from {episodes} {what}; {way}")
 
 
 def _split(episodes: Sequence[T], false_alarms: float, what: str) -> dict[str, list[T]]:
     check_share(false_alarms, len(episodes), what)
     half, quarter = len(episodes) // 2, len(episodes) // 4
-    ends = half, half + quarter
+    ends = quarter, quarter + half
     return {"fit": [*episodes[: ends[0]]], "threshold": [*episodes[slice(*ends)]], "verify": [*episodes[ends[1] :]]}
 
 
@@ -168,12 +171,28 @@ def _grain(data: Dataset) -> dict[str, float]:
 
 
 def _scores(fit: list[Features], fresh: list[Features], false_alarms: float) -> dict[str, Score]:
-    place, found = ceil((len(fresh) + 1) * (1 - false_alarms)) - 1, {}
+    place, found = _place(len(fresh), false_alarms), {}
     for name in fit[0]:
         score = Score.fit(np.concatenate([episode[name] for episode in fit]))
         worst = sorted(float(score.distance(episode[name]).max()) for episode in fresh)
         found[name] = replace(score, threshold=worst[place])
     return found
+
+
+def _place(count: int, false_alarms: float) -> int:
+    """Which of ``count`` largest scores, in rising order, is the threshold: the lowest that new episodes pass with a
+    probability above ``false_alarms`` in at most one of ``1 / (1 - SURE)`` calibrations; else the last one.
+
+    The probability that a new episode is above the j-th from the top is Beta(j, count + 1 - j), and above the share as
+    often as fewer than j of ``count`` episodes are in the share at the top.
+    """
+    above, at_risk = 0.0, 0  # chance of at most so many in that share
+    while at_risk < count:
+        above += comb(count, at_risk) * false_alarms**at_risk * (1 - false_alarms) ** (count - at_risk)
+        if above > 1 - SURE:
+            break
+        at_risk += 1
+    return count - max(1, at_risk)
 
 
 def _features(policy: Policy, data: Dataset, rows: Sequence[EpisodeRow]) -> list[Features]:
