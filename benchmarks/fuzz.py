@@ -37,7 +37,7 @@ def main(options: Options) -> None:
     """Fuzz, print and write."""
     codec = fuzzed("codec", options)
     server = fuzzed("server", options)
-    healthy, memory = server["healthy_sessions"], server["memory_mib"]
+    healthy = server["healthy_sessions"]
     rows = [
         (
             "codec",
@@ -45,8 +45,9 @@ def main(options: Options) -> None:
             f"{codec['seconds']:.0f}",
             codec["taken"],
             codec["refused"],
+            codec["oversized"],
             0,
-            f"+{codec['memory_grown_mib']}",
+            flat(codec),
         ),
         (
             "server",
@@ -54,18 +55,26 @@ def main(options: Options) -> None:
             f"{server['seconds']:.0f}",
             server["answered"],
             server["refused"] + server.get("closed", 0) + server["garbage"],
+            server["oversized"],
             0,
-            f"{memory[0]} to {memory[1]}",
+            flat(server),
         ),
     ]
-    header = ("", "messages", "seconds", "taken", "refused or no message", "crashes", "memory (MiB)")
+    memory = "memory (MiB) at the start, half-way, at the end"
+    header = ("", "messages", "seconds", "taken", "refused or no message", "too large", "crashes", memory)
     text = (
         f"{table(header, rows)}\n\n{len(healthy['answers'])} other sessions got {sum(healthy['answers'])} answers "
         f"meanwhile (the least {min(healthy['answers'])}), {healthy['wrong']} of them wrong; the slowest took "
-        f"{healthy['slowest_ms']} ms. Seed {options.seed}."
+        f"{healthy['slowest_ms']} ms. The codec's peak of memory grew by {codec['peak_grown_mib']} MiB. Here a message "
+        f"may have {codec['message_bytes']} bytes (the default is 16 MiB). Seed {options.seed}."
     )
     print(text)
     publish("fuzz", "Hostile messages", options.hardware, text, {"codec": codec, "server": server}, options.report)
+
+
+def flat(measured: dict[str, Any]) -> str:
+    """Memory does not grow with the messages."""
+    return ", ".join(map(str, measured["memory_mib"]))
 
 
 def fuzzed(what: str, options: Options) -> dict[str, Any]:

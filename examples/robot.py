@@ -8,7 +8,7 @@ from plait import envs
 from plait.serve.client import Client
 
 env = envs.make("tabletop")
-with Client("127.0.0.1", 8000, robot="left") as robot:
+with Client("127.0.0.1", 8000, late="hold", robot="left") as robot:
     for covered in ("nothing", "front"):
         observation, info = env.reset(seed=2**30 + 194)  # a scene that training has never seen
         robot.reset()

@@ -5,6 +5,7 @@ python tests/fuzzing.py --codec 1000000 --server 100000     # what make fuzz doe
 
 import argparse
 import json
+import os
 import random
 import re
 import resource
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import numpy as np
 
 from messages import message
 from plait.serve.client import Client, Late
-from plait.serve.codec import Malformed, pack, unpack
+from plait.serve.codec import Limits, Malformed, pack, unpack
 
 MARKERS = bytes([0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, *range(0xC0, 0xE0)])  # what begins a value in msgpack
 NUMBERS = (-1, 0, 1, 2, 7, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
@@ -35,6 +37,7 @@ ODD: tuple[Any, ...] = (
 )
 NAMES = ("a", "reset", "prompt", "episode", b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape")
 LARGEST_CORPUS, REAL = 400, 8
+LIMITS = Limits(bytes=2**18)  # 16 MiB would take too long; only swell() makes so much
 
 
 class Mutator:
@@ -50,7 +53,7 @@ class Mutator:
         found = draw.choice(self.corpus[:REAL] if draw.random() < 0.6 else self.corpus)
         for _ in range(draw.choice((1, 1, 1, 1, 2, 4))):
             found = draw.choice(MUTATIONS)(draw, found, self.corpus)
-        return found[:200_000]
+        return found
 
     def learn(self, sent: bytes, answer: str) -> None:
         kind = re.sub(r"[0-9]+|'.*'", "", answer)[:60]
@@ -137,6 +140,12 @@ def bomb(draw: random.Random, _: bytes, __: list[bytes]) -> bytes:
     )
 
 
+def swell(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
+    """As many bytes as are taken, or more: a list of the message and zeros, whose only fault is its size."""
+    zeros = LIMITS.bytes + draw.choice((0, 1, 1000, 2**16)) - len(data) - 6
+    return b"\x92" + data + struct.pack(">BI", 0xC6, zeros) + bytes(zeros) if zeros >= 0 else data
+
+
 def edit(draw: random.Random, data: bytes, _: list[bytes]) -> bytes:
     """Another value, or none, or another key, somewhere in the tree, encoded properly."""
     try:
@@ -166,26 +175,42 @@ MUTATIONS: tuple[Callable[[random.Random, bytes, list[bytes]], bytes], ...] = (
     *(flip, mark, cut, drop, repeat, splice, lengths, nest) * 2,
     *(edit,) * 14,
     bomb,
+    swell,
 )
 
 
-def fuzz_codec(count: int, seed: int = 0) -> Counter[str]:
-    """How many messages were taken and refused; anything else is raised."""
-    mutator, found = Mutator(seed), Counter[str]()
+def fuzz_codec(count: int, mutator: Mutator) -> Counter[str]:
+    """How many messages were ``taken``, ``refused``, and ``oversized`` (refused for their size); anything else is
+    raised.
+    """
+    found = Counter[str]()
     for _ in range(count):
         sent = mutator.next()
+        large = len(sent) > LIMITS.bytes
         try:
-            value = unpack(sent)
+            value = unpack(sent, LIMITS)
         except Malformed as error:
             assert len(str(error)) < 400, str(error)
+            assert large == str(error).startswith("a message of"), str(error)
             mutator.learn(sent, str(error))
-            found["refused"] += 1
+            found["oversized" if large else "refused"] += 1
         else:
+            assert not large, f"{len(sent)} bytes were taken"
             again = pack(value)
             assert pack(unpack(again)) == again, "what was taken is something that can be sent"
             mutator.learn(sent, f"taken {type(value)}")
             found["taken"] += 1
     return found
+
+
+# plait serve, which has no option for the largest message.
+SERVE = f"""
+from functools import partial
+from plait import cli
+from plait.serve import server
+server.ServeConfig = partial(server.ServeConfig, message_bytes={LIMITS.bytes})
+raise SystemExit(cli.main())
+"""
 
 
 class Link:
@@ -230,11 +255,12 @@ class Link:
         self.socket.close()
 
 
-def fuzz_server(port: int, count: int, seed: int = 0) -> Counter[str]:
+def fuzz_server(port: int, count: int, mutator: Mutator) -> Counter[str]:
     """What the server made of so many messages: ``answered``, ``refused`` (a sentence, then close code 1011),
-    ``closed`` (by the websocket library), or, of what is no message, ``garbage``. Anything else is an AssertionError.
+    ``oversized`` (close code 1009), ``closed`` (by the websocket library, for anything else), or, of what is no
+    message, ``garbage``. Anything else is an AssertionError. The server's ``message_bytes`` are ``LIMITS.bytes``.
     """
-    mutator, found, link = Mutator(seed), Counter[str](), None
+    found, link = Counter[str](), None
     for _ in range(count):
         link = link or Link(port).open()
         if mutator.random.random() < 0.05:
@@ -246,6 +272,8 @@ def fuzz_server(port: int, count: int, seed: int = 0) -> Counter[str]:
         link.send(sent, opcode)
         opcode, told = link.receive()
         assert opcode in (1, 2, 8), opcode
+        large = (opcode, told[:2]) == (8, struct.pack(">H", 1009))
+        assert large == (len(sent) > LIMITS.bytes), f"{len(sent)} bytes: opcode {opcode}, {told[:200]}"
         if opcode == 2:
             mutator.learn(sent, str(sorted(unpack(told))))
             found["answered"] += 1
@@ -256,7 +284,7 @@ def fuzz_server(port: int, count: int, seed: int = 0) -> Counter[str]:
             assert (opcode, told[:2]) == (8, struct.pack(">H", 1011))
             found["refused"] += 1
         else:
-            found["closed"] += 1
+            found["oversized" if large else "closed"] += 1
         link.close()
         link = None
     if link:
@@ -337,11 +365,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--codec", type=int, default=0, help="messages")
     options.add_argument("--server", type=int, default=0, help="messages")
-    options.add_argument("--port", type=int)
+    options.add_argument("--port", type=int, help=f"of a server whose message_bytes are {LIMITS.bytes}")
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     if asked.port is not None:
-        print(json.dumps(fuzz_server(asked.port, asked.server, asked.seed)))
+        print(json.dumps(fuzz_server(asked.port, asked.server, Mutator(asked.seed))))
         return
     if asked.codec:
         print(json.dumps({"codec": _measured_codec(asked.codec, asked.seed)}), flush=True)
@@ -351,11 +379,10 @@ def main() -> None:
 
 
 def _measured_codec(count: int, seed: int) -> dict[str, Any]:
-    fuzz_codec(min(count, 20_000), seed + 1)  # so that memory has settled
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    found = fuzz_codec(count, seed)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"messages": count, "seconds": time.monotonic() - start, **found, "memory_grown_mib": round(grown, 1)}
+    fuzz_codec(min(count, 20_000), Mutator(seed + 1))  # so that memory has settled
+    before = _peak()
+    told = _measured(fuzz_codec, count, seed, os.getpid())
+    return {**told, "peak_grown_mib": round(_peak() - before, 1)}
 
 
 def _measured_server(folder: Path, count: int, seed: int) -> dict[str, Any]:
@@ -366,28 +393,41 @@ def _measured_server(folder: Path, count: int, seed: int) -> dict[str, Any]:
     checkpoint.save(policy, folder / "policy")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "plait", "serve", str(folder / "policy"), "--port", str(port)]
+    command = [sys.executable, "-c", SERVE, "serve", str(folder / "policy"), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         Client(port=port, wait=60).close()
-        fuzz_server(port, min(count, 2000), seed + 1)
-        before, start = _memory(server.pid), time.monotonic()
         with Healthy(policy, port) as robots:
-            found = fuzz_server(port, count, seed)
-        after, seconds = _memory(server.pid), time.monotonic() - start
+            fuzz_server(port, min(count, 2000), Mutator(seed + 1))  # so that memory has settled
+            told = _measured(partial(fuzz_server, port), count, seed, server.pid)
         assert server.poll() is None and not robots.wrong, robots.wrong[:3]
         assert min(robots.checked) > 0 and not robots.late, f"{robots.late} late, slowest {robots.slowest:.2f} s"
     finally:
         server.terminate()
     assert server.wait(20) == 0
-    told = {"messages": count, "seconds": seconds, **found, "memory_mib": [round(before), round(after)]}
     healthy = {"answers": robots.checked, "wrong": len(robots.wrong), "slowest_ms": round(1e3 * robots.slowest)}
     return {**told, "healthy_sessions": healthy}
+
+
+def _measured(fuzz: Callable[[int, Mutator], Counter[str]], count: int, seed: int, pid: int) -> dict[str, Any]:
+    """What was found, and the memory of process ``pid`` at the start, half-way and at the end."""
+    mutator, found, start, memory = Mutator(seed), Counter[str](), time.monotonic(), [_memory(pid)]
+    for part in (count // 2, count - count // 2):
+        found += fuzz(part, mutator)
+        memory.append(_memory(pid))
+    mib = [round(each, 1) for each in memory]
+    told = {"messages": count, "message_bytes": LIMITS.bytes, "seconds": time.monotonic() - start}
+    return {**told, **found, "memory_mib": mib}
 
 
 def _memory(pid: int) -> float:
     """Resident, in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def _peak() -> float:
+    """The most that this process ever had resident, in MiB. ``getrusage`` would count its parent's too."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

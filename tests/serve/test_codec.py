@@ -15,6 +15,7 @@ VALUES = {
     "state": np.array([1.5, np.nan, -np.inf], np.float32),
     "double": np.linspace(0, 1, 5),
     "half": np.array([0.5], np.float16),
+    "lone flag": np.array(True),
     "flags": np.array([True, False]),
     "nothing": np.zeros((0, 7), np.int64),
     "alone": np.array(3, np.int16),

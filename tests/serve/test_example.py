@@ -1,6 +1,8 @@
 """The robot of the README and of examples/robot.py: the same lines, which run against a server."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from messages import message
 from plait import envs
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope
+from plait.serve.client import Client
 from policies import small_policy
 from serving import client, expected, serving
 
@@ -29,6 +32,25 @@ def test_a_covered_camera_changes_the_mode(capsys: pytest.CaptureFixture[str]) -
         exec(CODE.replace("8000", str(server.port)), {})
     clean, covered = capsys.readouterr().out.split("covered: front; step 0: ")
     assert "degraded" not in clean and "degraded; images.front: black" in covered
+
+
+def test_a_server_that_is_gone_in_mid_episode_makes_the_robot_hold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = small_policy(spec=envs.make("tabletop").unwrapped.embodiment)  # type: ignore[attr-defined]
+    ask = Client.infer
+    with ExitStack() as exit:
+        server = exit.enter_context(serving(policy, lambda: Envelope(policy.spec)))
+
+        def infer(robot: Client, observation: dict[str, Any]) -> dict[str, Any]:
+            if not observation["observation.images.front"].any():
+                exit.close()
+            return ask(robot, observation)
+
+        monkeypatch.setattr(Client, "infer", infer)
+        exec(CODE.replace("8000", str(server.port)), {})
+    clean, covered = capsys.readouterr().out.split("covered: front; step 0: ")
+    assert "hold" not in clean and "step 4: hold; the connection to " in covered and "success False" in covered
 
 
 def test_a_plain_dictionary_is_understood() -> None:

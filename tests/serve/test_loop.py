@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from messages import message
 from plait import checkpoint, envs
@@ -264,6 +265,25 @@ def test_an_environment_is_a_robot() -> None:
     assert [(report.ticks, report.rate) for report in reports] == [(5, 50), (5, 50)] and not robot.success
     assert told[0]["task"] and (told[0]["observation.state"] != told[1]["observation.state"]).any()
     env.close()
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    done = []
+    for precision in ("float32", "bfloat16"):
+        robot = Counting()
+        ControlLoop(small_policy(), robot, rate=20, precision=precision).run(ticks=3)
+        done.append(np.array(robot.done[:3]))
+    np.testing.assert_allclose(*done, atol=0.03)
+    assert not np.allclose(*done, rtol=1e-5, atol=1e-6), "it was multiplied in another format"
+
+
+def test_it_is_compiled_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(ValueError, match=r"compile: Invalid.* found"):
+        ControlLoop(small_policy(), Counting(), compile=True)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -17,7 +17,7 @@ from plait.safety.bounds import LimitsConfig
 from plait.safety.calibration import Calibration
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.serve.client import Client
-from plait.serve.server import Server
+from plait.serve.server import ServeConfig, Server
 from policies import SPEC, random_observation, small_policy
 from serving import client, expected, serving
 
@@ -145,7 +145,7 @@ def test_silence_begins_after_silence_ms_whatever_the_envelope_was_made_with(pol
 
 
 def test_a_reply_that_is_held_because_it_is_late_says_so() -> None:
-    slow = small_policy()
+    slow = small_policy(execute=1)
     with serving(slow, enveloped(slow, stale_after=1), silence_ms=60_000) as server, client(server) as robot:
         step = slow.step
 
@@ -161,6 +161,37 @@ def test_a_reply_that_is_held_because_it_is_late_says_so() -> None:
         slow.step = step
         time.sleep(0.3)  # it has only one thread
         assert robot.infer(message(1))["safety"] == {"mode": "nominal", "reasons": []}, "the next one is not late"
+
+
+@pytest.mark.parametrize(
+    ("horizon", "rate", "settings", "valid_ms"),
+    [
+        (8, 10.0, {}, 800),
+        (8, 20.0, {}, 400),
+        (8, 10.0, {"stale_after": 2}, 200),
+        (16, 10.0, {}, 1000),  # ``stale_after``
+        (16, 10.0, {"stale_after": 600}, 1600),
+        (8, None, {}, 800),  # the envelope goes by 10 steps a second
+    ],
+)
+def test_a_chunk_is_valid_until_the_envelope_would_hold_it_back(
+    horizon: int, rate: float | None, settings: dict[str, int], valid_ms: float
+) -> None:
+    spec = replace(SPEC, rate=rate)
+    policy = small_policy(spec=spec, action_horizon=horizon, execute=2)
+    with serving(policy, lambda: Envelope(spec, SafetyConfig(**settings))) as server, client(server) as robot:
+        assert robot.infer(message())["valid_until_ms"] == pytest.approx(valid_ms)
+
+
+def test_a_policy_that_executes_longer_than_a_chunk_is_fresh_is_refused() -> None:
+    policy = small_policy(execute=4)
+    with pytest.raises(ValueError, match=r"stale_after: no chunk is executed 3 steps .* executes 4 .* give 4 or more"):
+        Server(policy, ServeConfig(port=0), enveloped(policy, stale_after=3))
+
+
+def test_without_a_rate_and_an_envelope_nobody_knows_when_a_chunk_is_over() -> None:
+    with serving(small_policy(spec=replace(SPEC, rate=None))) as server, client(server) as robot:
+        assert robot.infer(message())["valid_until_ms"] is None
 
 
 def test_the_envelope_goes_on_from_what_the_robot_has_executed(policy: Policy) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -90,22 +91,6 @@ def test_a_reply_is_what_the_policy_gives(server: Server) -> None:
         assert (told["action_horizon"], told["execute"], told["rate"], told["memory"]) == (8, 4, 10.0, False)
         assert told["spec"]["actions"] == list(SPEC.actions)
         assert told["keys"]["libero"]["cameras"] == {"front": "observation/image", "wrist": "observation/wrist_image"}
-
-
-@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # its way to connect
-def test_openpis_own_client(server: Server) -> None:
-    openpi = pytest.importorskip("openpi_client.websocket_client_policy", reason="needs openpi-client")
-    robot = openpi.WebsocketClientPolicy("127.0.0.1", server.port)
-    assert robot.get_server_metadata()["server"].startswith("plait ")
-    for seed in range(3):
-        reply = robot.infer(message(seed))
-        close(reply["actions"], expected(server.policy, message(seed)))
-        arrays = [key for key, value in reply.items() if isinstance(value, np.ndarray)]
-        assert arrays == ["actions"], "its ActionChunkBroker takes one step of every array"
-    with pytest.raises(RuntimeError, match="missing: 'observation/wrist_image' \\(camera 'wrist'\\)"):
-        other = openpi.WebsocketClientPolicy("127.0.0.1", server.port)
-        other.infer({key: value for key, value in message().items() if "wrist" not in key})
-    robot._ws.close()  # it has no method for that
 
 
 @pytest.mark.parametrize(
@@ -417,6 +402,31 @@ def test_clients_that_leave_in_the_middle(server: Server) -> None:
         half.close()
         healthy(server, robot, 9)
         assert eventually(lambda: server.metrics.sessions == 1)
+
+
+def test_a_client_that_resets_the_connection_in_the_middle_of_an_answer_disturbs_nobody() -> None:
+    policy = small_policy(action_horizon=2048)  # an answer of 57 KB
+    with serving(policy) as server, client(server) as robot:
+        for seed in range(3):
+            link = Link(server.port).open()
+            link.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            link.send(pack(message(seed)))
+            assert len(link.stream.read(1000)) == 1000
+            link.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, no FIN
+            link.close()
+            healthy(server, robot, seed)
+        assert eventually(lambda: server.metrics.sessions == 1)
+        healthy(server, robot, 9)
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    policy = small_policy()
+    wanted = expected(policy, message())
+    with serving(policy, precision="bfloat16") as server, client(server) as robot:
+        found = robot.infer(message())["actions"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=0.03)
+    assert not np.allclose(found, wanted, rtol=1e-5, atol=1e-6), "it was multiplied in another format"
 
 
 def test_two_hundred_connections(policy: Policy) -> None:

@@ -119,7 +119,7 @@ def _array(table: dict[Any, Any]) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed(f"array: {len(data)} bytes are not shape {_short(shape)} of {dtype.str}")
     if dtype.kind == "b":
-        array = np.ndarray(shape, np.uint8, data) != 0  # any other byte would be neither True nor False
+        array = np.asarray(np.ndarray(shape, np.uint8, data) != 0)  # any other byte would be neither True nor False
     else:
         array = np.ndarray(shape, dtype, data).astype(dtype.newbyteorder("="), copy=False)
     array.flags.writeable = False

@@ -164,9 +164,10 @@ class ControlLoop:
         calibration: what the envelope goes by, such as ``Calibration.find(checkpoint, policy)``; without it, only the
             words are known, and the robot holds as soon as anything fails.
         precision: number format in which the policy multiplies; evaluations have float32.
+        compile: ``torch.compile`` the policy first, which takes half a minute to two and a C++ compiler.
 
     Raises:
-        ValueError: a rate that is not known or not the envelope's, or a number that is too small.
+        ValueError: a rate that is not known or not the envelope's, a number that is too small, or no compiler.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class ControlLoop:
         envelope: Envelope | None = None,
         calibration: Calibration | None = None,
         precision: Precision = "float32",
+        compile: bool = False,
     ) -> None:
         given = rate or policy.spec.rate
         if given is None:
@@ -202,7 +204,7 @@ class ControlLoop:
                 f"envelope: made for {self.envelope.rate:g} steps per second, the loop has {given:g}; make it of "
                 f"replace(policy.spec, rate={given:g})"
             )
-        self.engine = Engine(policy, batch=1, precision=precision)
+        self.engine = Engine(policy, batch=1, compiled=compile, precision=precision)
         self.engine.warm_up()
         self._known = accepted(policy.spec)
         self._thread = ThreadPoolExecutor(1, "plait-inference")  # of all runs: one prediction at a time

@@ -130,6 +130,11 @@ class Server:
         if unknown := set(config.keys.values()) - policy.spec.cameras.keys():
             raise ValueError(f"keys: no camera {sorted(unknown)[0]!r}; the policy has {sorted(policy.spec.cameras)}")
         first = envelope() if envelope else None  # what does not fit the embodiment is told now
+        if first and (execute := policy.config.execute) > first.config.stale_after:
+            raise ValueError(
+                f"stale_after: no chunk is executed {first.config.stale_after} steps after its observation, but this "
+                f"policy executes {execute} before it is asked again; give {execute} or more (serve: --safety FILE)"
+            )
         known = accepted(policy.spec, config.keys)
         self._sessions: set[Session] = set()
         step_ms = 1e3 / (policy.spec.rate or SLOWEST_RATE)

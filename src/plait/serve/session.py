@@ -95,6 +95,14 @@ class Session:
         """``{"mode", "reasons"}``."""
         return self.envelope.state if self.envelope else {"mode": "off", "reasons": []}
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds after its observation at which a chunk is over; None where nobody knows the rate."""
+        horizon, rate = self.served.policy.horizon, self.served.policy.spec.rate
+        if self.envelope:
+            return self.envelope.patience(horizon)
+        return horizon / rate if rate else None
+
     async def run(self) -> None:
         """Until the client leaves, or does what ends its session."""
         reader = asyncio.create_task(self._read())
@@ -293,8 +301,7 @@ class Session:
         self, arrived: Arrived, chunk: Any, safety: dict[str, Any], infer_ms: float = 0.0, hold: Any = None
     ) -> dict[str, Any]:
         """The answer to an observation."""
-        policy, age_ms = self.served.policy, 1e3 * (time.monotonic() - arrived.at)
-        rate = policy.spec.rate
+        age_ms, patience = 1e3 * (time.monotonic() - arrived.at), self.patience
         return {
             "actions": chunk.astype(np.float32, copy=False),
             "policy_timing": {"infer_ms": infer_ms},
@@ -303,7 +310,7 @@ class Session:
             "sequence": self.sequence,
             "superseded": arrived.superseded,
             "observation_age_ms": age_ms,
-            "valid_until_ms": 1e3 * policy.horizon / rate if rate else None,
+            "valid_until_ms": None if patience is None else 1e3 * patience,
             "hold": hold,
         }
 
