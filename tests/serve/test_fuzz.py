@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fuzzing import LIMITS, Healthy
+from fuzzing import Healthy
+from mutations import LIMITS
 from plait.safety.envelope import Envelope, SafetyConfig
 from policies import SPEC, small_policy
 from serving import serving
