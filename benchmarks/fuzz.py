@@ -2,8 +2,8 @@
 
 python benchmarks/fuzz.py --hardware "2 CPU cores"
 
-Messages are mutations of real observations (tests/mutations.py). It ends with an error when anything but a refusal or an
-answer comes back, when the server ends, or when one of four other sessions gets an answer that is not the bare
+Messages are mutations of real observations (tests/mutations.py). It ends with an error when anything but a refusal or
+an answer comes back, when the server ends, or when one of four other sessions gets an answer that is not the bare
 policy's, or that comes later than the chunk lasts.
 """
 
