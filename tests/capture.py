@@ -17,7 +17,7 @@ from plait.memory import RecurrentConfig
 from plait.types import Shape, Tokens
 from policies import COMBINATIONS, SINGLE, SPEC, random_batch, small_policy
 
-SOME = list(COMBINATIONS)[::5]  # each takes two seconds
+SOME = list(COMBINATIONS)[::10]  # each takes two seconds
 FEW = {"layers": 1, "steps": 2}
 CAMERA = replace(SPEC, cameras={"front": (32, 32)})
 TOKENS = Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool))

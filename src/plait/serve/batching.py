@@ -336,7 +336,6 @@ def responsive() -> Iterator[None]:
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, SWITCH_S))
-    gc.collect()
     gc.freeze()
     try:
         yield
