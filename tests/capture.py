@@ -15,9 +15,8 @@ from plait.fusion import LateConfig
 from plait.heads import DiscreteConfig, FlowConfig
 from plait.memory import RecurrentConfig
 from plait.types import Shape, Tokens
-from policies import COMBINATIONS, SINGLE, SPEC, random_batch, small_policy
+from policies import COMBINATIONS, EXPORTED, SINGLE, SPEC, random_batch, small_policy
 
-SOME = list(COMBINATIONS)[::10]  # each takes two seconds
 FEW = {"layers": 1, "steps": 2}
 CAMERA = replace(SPEC, cameras={"front": (32, 32)})
 TOKENS = Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool))
@@ -84,7 +83,7 @@ def modules() -> Iterator[tuple[str, nn.Module, tuple[Any, ...]]]:
 
 
 def combinations() -> Iterator[tuple[str, nn.Module, tuple[Any, ...]]]:
-    for name in SOME:
+    for name in EXPORTED:
         parts = COMBINATIONS[name]
         policy = small_policy(spec=CAMERA, **{field: shallow(config) for field, config in parts.items()})
         yield name, policy, (random_batch(policy).inputs,)

@@ -60,6 +60,7 @@ def _combinations(count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
 
 
 COMBINATIONS = _combinations(20)
+EXPORTED = list(COMBINATIONS)[::10]  # each takes two seconds
 
 
 def small_policy(seed: int = 0, spec: Spec = SPEC, **config: object) -> Policy:
