@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
 from plait.heads.chunk import Start
-from plait.nn.device import pick_device
+from plait.nn.device import Precision, pick_device
 from plait.nn.replay import Replay
 from plait.policy import Policy
 from plait.processes import processors
@@ -54,9 +55,14 @@ PUBLISHED = (  # the authors' own numbers: model, parameters, easy, medium, hard
     ("TinyVLA", "", 77.6, 21.5, 11.4, 15.8, 31.6, "arXiv 2506.01844"),
     ("Diffusion Policy", "", 23.1, 10.7, 1.9, 6.1, 10.5, "arXiv 2506.01844"),
 )
-CONTROLS: dict[str, dict[str, Any]] = {
-    "sentences exchanged between tasks": {"instructions": "exchanged"},
-    "black pictures": {"alter": (Blanked(camera_modality(CAMERA)),)},
+Phase = Literal["record", "train", "evaluate", "bfloat16", "controls", "latency", "report"]
+ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "bfloat16", "controls", "latency", "report")
+CHANGED: dict[Phase, dict[str, dict[str, Any]]] = {  # what is evaluated beside the policy as it is
+    "bfloat16": {"computed in bfloat16": {"precision": "bfloat16"}},
+    "controls": {
+        "sentences exchanged between tasks": {"instructions": "exchanged"},
+        "black pictures": {"alter": (Blanked(camera_modality(CAMERA)),)},
+    },
 }
 MISSING = {"fast": "shadows, reflections and smooth edges", "smooth": "shadows and reflections"}
 LIMITS = (
@@ -67,8 +73,6 @@ LIMITS = (
     "camera's picture the policy sees the part in which the tasks take place (0.7 of its width and height, the same "
     "for all tasks). Push and push-back share one sentence, so that only the picture tells them apart."
 )
-Phase = Literal["record", "train", "evaluate", "controls", "latency", "report"]
-ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "controls", "latency", "report")
 
 
 @dataclass(frozen=True)
@@ -200,15 +204,15 @@ def _evaluate(options: Options, seed: int) -> dict[str, Any]:
     return {"cells": {"as trained": _cell(options, seed, "as trained")}}
 
 
-def _controls(options: Options, seed: int) -> dict[str, Any]:
-    """The same with one thing made useless."""
-    return {"cells": {title: _cell(options, seed, title, **changes) for title, changes in CONTROLS.items()}}
+def _changed(phase: Phase, options: Options, seed: int) -> dict[str, Any]:
+    """The same with one thing changed."""
+    return {"cells": {title: _cell(options, seed, title, **changes) for title, changes in CHANGED[phase].items()}}
 
 
-def _cell(options: Options, seed: int, title: str, **changes: Any) -> dict[str, Any]:
+def _cell(options: Options, seed: int, title: str, precision: Precision = "float32", **changes: Any) -> dict[str, Any]:
     run = options.run(seed)
     found = evaluate(
-        _policy(options, seed),
+        _policy(options, seed).convert(precision),
         "metaworld",
         options.env_args,
         episodes=options.episodes * options.count,
@@ -255,7 +259,8 @@ WORK: dict[Phase, Callable[[Options, int], dict[str, Any]]] = {
     "record": _record,
     "train": _train,
     "evaluate": _evaluate,
-    "controls": _controls,
+    "bfloat16": partial(_changed, "bfloat16"),
+    "controls": partial(_changed, "controls"),
     "latency": _latency,
 }
 
@@ -268,7 +273,7 @@ def report(options: Options) -> None:
     if not each:
         raise SystemExit(f"{options.out}: nothing is evaluated yet; run the phase evaluate")
     seeds, together = {seed: pooled([cell]) for seed, cell in each.items()}, pooled(each.values())
-    cells = {title: _cells(options, phases, "controls", title) for title in CONTROLS}
+    cells = {title: _cells(options, phases, phase, title) for phase, titles in CHANGED.items() for title in titles}
     controls = {title: {"seeds": list(found), **pooled(found.values())} for title, found in cells.items() if found}
     training = phases.get(options.file("train", next(iter(each))).stem, {})
     parts = (
@@ -339,7 +344,7 @@ def _not_evaluated(seeds: list[int]) -> str:
 
 
 def by_control(controls: dict[str, Row]) -> str:
-    header = ("what the policy is given", "training seeds", "episodes", "mean of tiers", "by episode")
+    header = ("what is changed", "training seeds", "episodes", "mean of tiers", "by episode")
     lines = []
     for title, found in controls.items():
         shares = (_bracketed(found[key]) for key in ("mean_of_tiers", "by_episode"))

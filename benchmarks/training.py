@@ -25,13 +25,31 @@ from publish import RESULTS, publish, table
 
 from plait.nn.device import has_bfloat16
 from plait.quickstart.report import duration
-from plait.recipes import RECIPES
+from plait.recipes import RECIPES, Recipe
 from plait.record.recorder import record
 from plait.train.tracker import read_log
 
-SCENES: dict[str, dict[str, Any]] = {  # of the demonstrations for each recipe
-    "tabletop-pick": {"vocabulary": "small"},
-    "tabletop": {"family": "mixed", "vocabulary": "large", "size": 96},
+
+@dataclass(frozen=True)
+class Training:
+    """A recipe, what is changed in it, and what its demonstrations show."""
+
+    recipe: str
+    env: str
+    env_args: dict[str, Any]
+    options: tuple[str, ...] = ()
+
+
+TRAININGS = {
+    "tabletop-pick": Training("tabletop-pick", "tabletop", {"vocabulary": "small"}),
+    "tabletop": Training("tabletop", "tabletop", {"family": "mixed", "vocabulary": "large", "size": 96}),
+    "metaworld-mt50": Training("metaworld-mt50", "metaworld", {"size": 160}),
+    "metaworld-mt50, ResNet-18, 128 pixels": Training(
+        "metaworld-mt50",
+        "metaworld",
+        {"size": 128},
+        ("--vision", "timm", "--policy.image-size", "128", "--fusion.stages", "512", "--fusion.cells", "4"),
+    ),
 }
 FOREVER = 1_000_000  # updates
 PATIENCE = 600.0  # seconds until the first updates are in the log
@@ -42,6 +60,7 @@ HEADER = (
     "samples/s",
     "slowest – fastest window",
     "data wait",
+    "MFU",
     "updates x samples",
     "format",
 )
@@ -49,15 +68,28 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained."""
+    """What is trained, and how."""
 
-    recipe: str
+    title: str
     device: str
     cuda_graph: bool
 
     @property
+    def training(self) -> Training:
+        return TRAININGS[self.title]
+
+    @property
+    def recipe(self) -> Recipe:
+        return RECIPES[self.training.recipe]()
+
+    @property
+    def folder(self) -> str:
+        """A name for its files."""
+        return self.title.replace(", ", "-").replace(" ", "-")
+
+    @property
     def name(self) -> str:
-        return f"{self.recipe}-{self.device}{'-graph' if self.cuda_graph else ''}"
+        return f"{self.folder}-{self.device}{'-graph' if self.cuda_graph else ''}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +101,7 @@ class Result:
     updates: int
     samples_per_s: float
     data_wait: float
+    mfu: float | None
     windows: list[float]
 
     @property
@@ -78,18 +111,23 @@ class Result:
         speed = (
             f"{self.samples_per_s:,.0f}",
             f"{min(self.windows):,.0f} – {max(self.windows):,.0f}",
-            f"{self.data_wait:.1%}".replace("%", " %"),
+            _percent(self.data_wait),
+            "–" if self.mfu is None else _percent(self.mfu),
         )
         updates = f"{self.updates} x {self.batch_size}"
-        return [self.case.recipe, self.case.device, graph, *speed, updates, number]
+        return [self.case.title, self.case.device, graph, *speed, updates, number]
 
 
-def cases(recipes: tuple[str, ...] | None, devices: tuple[str, ...] | None) -> Iterator[Case]:
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
+def cases(recipes: tuple[str, ...] | None, devices: tuple[str, ...] | None, graphs_only: bool) -> Iterator[Case]:
     """On a processor only the small recipe, unless others are named."""
     for device in devices or (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)):
-        for recipe in recipes or (("tabletop-pick",) if device == "cpu" else SCENES):
-            for cuda_graph in (False,) if device == "cpu" else (True, False):
-                yield Case(recipe, device, cuda_graph)
+        for title in recipes or (("tabletop-pick",) if device == "cpu" else TRAININGS):
+            for cuda_graph in (False,) if device == "cpu" else (True,) if graphs_only else (True, False):
+                yield Case(title, device, cuda_graph)
 
 
 def train(case: Case, dataset: Path, run: Path, seconds: float) -> None:
@@ -101,9 +139,10 @@ def train(case: Case, dataset: Path, run: Path, seconds: float) -> None:
     shutil.rmtree(run, ignore_errors=True)
     run.parent.mkdir(parents=True, exist_ok=True)
     options = ["--dataset", str(dataset), "--out", str(run), "--train.device", case.device]
-    if case.cuda_graph != RECIPES[case.recipe]().train.cuda_graph:  # only the other way is an option
+    options += case.training.options
+    if case.cuda_graph != case.recipe.train.cuda_graph:  # only the other way is an option
         options.append(f"--train.{'' if case.cuda_graph else 'no-'}cuda-graph")
-    command = [sys.executable, "-m", "plait", "train", case.recipe, *options, "--train.steps", str(FOREVER)]
+    command = [sys.executable, "-m", "plait", "train", case.training.recipe, *options, "--train.steps", str(FOREVER)]
     printed = run.with_suffix(".txt")
     with printed.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
@@ -122,7 +161,7 @@ def train(case: Case, dataset: Path, run: Path, seconds: float) -> None:
 
 def read(case: Case, run: Path, skip: int) -> Result:
     """The speed from the update ``skip`` on, by the rows of the log that have one."""
-    batch_size, rows = RECIPES[case.recipe]().train.batch_size, [row for row in read_log(run) if "samples_per_s" in row]
+    batch_size, rows = case.recipe.train.batch_size, [row for row in read_log(run) if "samples_per_s" in row]
     before = [row["step"] for row in rows if row["step"] <= skip]
     rows, first = rows[len(before) :], int(max(before, default=0))
     if not rows:
@@ -133,7 +172,9 @@ def read(case: Case, run: Path, skip: int) -> Result:
     waited = sum(row["data_wait"] * passed for row, passed in zip(rows, seconds, strict=True))
     windows = [row["samples_per_s"] for row in rows]
     updates, total = steps[-1] - first, sum(seconds)
-    return Result(case, batch_size, updates, sum(samples) / total, waited / total, windows)
+    speed = sum(samples) / total
+    mfu = speed * rows[-1]["mfu"] / rows[-1]["samples_per_s"] if "mfu" in rows[-1] else None  # in proportion to it
+    return Result(case, batch_size, updates, speed, waited / total, mfu, windows)
 
 
 def machine() -> str:
@@ -147,6 +188,7 @@ def main(
     hardware: str = "2 CPU cores",
     recipes: tuple[str, ...] | None = None,
     devices: tuple[str, ...] | None = None,
+    graphs_only: bool = False,
     demonstrations: int = 200,
     seconds: float = 60.0,
     skip: int = 100,
@@ -158,20 +200,22 @@ def main(
     Args:
         out: folder of the datasets, which are kept, and of the runs.
         hardware: as it shall stand in the file's name.
-        recipes: tabletop-pick, tabletop; when left out, both on a GPU and the first on a processor.
+        recipes: names among ``TRAININGS``; when left out, all on a GPU and the first on a processor.
         devices: cpu, cuda; what the machine has when left out.
+        graphs_only: on a GPU, not with each kernel launched on its own.
         demonstrations: of each dataset.
         seconds: of each training.
         skip: updates at the beginning that do not count.
         workers: processes that record.
         report: folder of the results file.
     """
-    chosen = list(cases(recipes, devices))
-    for recipe in dict.fromkeys(case.recipe for case in chosen):
-        print(record("tabletop", out / "data" / recipe, demonstrations, SCENES[recipe], workers), flush=True)
+    chosen = list(cases(recipes, devices, graphs_only))
+    for case in {case.folder: case for case in chosen}.values():
+        shown = case.training
+        print(record(shown.env, out / "data" / case.folder, demonstrations, shown.env_args, workers), flush=True)
     found = []
     for case in chosen:
-        train(case, out / "data" / case.recipe, out / case.name, seconds)
+        train(case, out / "data" / case.folder, out / case.name, seconds)
         found.append(read(case, out / case.name, skip))
         print(table(HEADER, [found[-1].row]).splitlines()[-1], flush=True)
     about = f"{machine()}. {demonstrations} demonstrations (seed 0), training seed 0, {duration(seconds)} each."

@@ -34,6 +34,7 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(
         "record",
         "train-seed0",
         "evaluate-seed0-scenes7",
+        "bfloat16-seed0-scenes7",
         "controls-seed0-scenes7",
         "latency-seed0",
     }
@@ -53,7 +54,7 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(
     assert written["pooled"]["n_episodes"] == 3 and len(written["pooled"]["mean_of_tiers"]["pc_success_ci95"]) == 2
     assert written["controls"]["black pictures"]["seeds"] == [0] and len(written["pooled"]["per_task"]) == 3
     cells = [cell for phase in written["phases"].values() for cell in phase.get("cells", {}).values()]
-    assert len(cells) == 3 and all(cell["protocol"]["seed"] == 700 for cell in cells)
+    assert len(cells) == 4 and all(cell["protocol"]["seed"] == 700 for cell in cells)
 
     Path("mt/phases/train-seed0.json").unlink()
     told = call("--seeds", "0", "1", "--phases", "report")
