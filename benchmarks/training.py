@@ -48,7 +48,7 @@ TRAININGS = {
         "metaworld-mt50",
         "metaworld",
         {"size": 128},
-        ("--vision", "timm", "--policy.image-size", "128", "--fusion.stages", "512", "--fusion.cells", "4"),
+        ("--vision", "timm", "--image-size", "128", "--fusion.stages", "512", "--fusion.cells", "4"),
     ),
 }
 FOREVER = 1_000_000  # updates
