@@ -40,15 +40,18 @@ class Training:
     options: tuple[str, ...] = ()
 
 
+RESNET = ("--vision", "timm", "--image-size", "128")  # timm's resnet18, from scratch
+TRANSFORMER = ("--fusion", "unified", "--fusion.stages", "--fusion.stride", "1", "--fusion.dim", "384")
+TRANSFORMER += ("--fusion.heads", "6", "--fusion.layers", "8", "--fusion.width", "384")  # of 30 M parameters in all
 TRAININGS = {
     "tabletop-pick": Training("tabletop-pick", "tabletop", {"vocabulary": "small"}),
     "tabletop": Training("tabletop", "tabletop", {"family": "mixed", "vocabulary": "large", "size": 96}),
     "metaworld-mt50": Training("metaworld-mt50", "metaworld", {"size": 160}),
     "metaworld-mt50, ResNet-18, 128 pixels": Training(
-        "metaworld-mt50",
-        "metaworld",
-        {"size": 128},
-        ("--vision", "timm", "--image-size", "128", "--fusion.stages", "512", "--fusion.cells", "4"),
+        "metaworld-mt50", "metaworld", {"size": 128}, (*RESNET, "--fusion.stages", "512", "--fusion.cells", "4")
+    ),
+    "metaworld-mt50, ResNet-18 and a transformer, 128 pixels": Training(
+        "metaworld-mt50", "metaworld", {"size": 128}, (*RESNET, *TRANSFORMER)
     ),
 }
 FOREVER = 1_000_000  # updates
@@ -212,7 +215,8 @@ def main(
     chosen = list(cases(recipes, devices, graphs_only))
     for case in {case.folder: case for case in chosen}.values():
         shown = case.training
-        print(record(shown.env, out / "data" / case.folder, demonstrations, shown.env_args, workers), flush=True)
+        data = out / "data" / case.folder
+        print(record(shown.env, data, demonstrations, shown.env_args, workers, images="png", cache=True), flush=True)
     found = []
     for case in chosen:
         train(case, out / "data" / case.folder, out / case.name, seconds)

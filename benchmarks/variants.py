@@ -70,6 +70,8 @@ class Trial:
         hit: what counts in an episode.
         among: the episodes that are looked at.
         changes: further arguments of ``evaluate``, such as ``execute``.
+        play: what plays the episodes where ``evaluate`` does not, told the policy, the variant, its dataset, the number
+            of episodes and that of workers; its result has ``per_episode`` and ``protocol`` too.
     """
 
     scenes: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Trial:
     hit: Callable[[Row], bool] = succeeded
     among: Callable[[Row], bool] = every
     changes: dict[str, Any] = field(default_factory=dict)
+    play: "Callable[[Policy, Variant, Path, int, int], Row] | None" = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ def _cell(study: Study, options: Options, datasets: dict[str, Path], key: tuple[
     train(variant.recipe.policy, replace(variant.recipe.train, seed=seed, keep=1), data, run, variant.init)
     minutes = (time.perf_counter() - began) / 60
     policy = checkpoint.load(run).to(pick_device("auto"))
-    results = _evaluations(study, variant, policy, options.episodes, options.workers)
+    results = _evaluations(study, variant, policy, datasets[name], options)
     found = {
         **_settings(variant, seed, options),
         "parameters": parameters(policy),
@@ -234,20 +237,25 @@ def _finished(study: Study, options: Options, key: tuple[str, int]) -> bool:
     return True
 
 
-def _evaluations(study: Study, variant: Variant, policy: Policy, episodes: int, workers: int) -> dict[str, Row]:
-    """Of each trial what ``evaluate`` says."""
+def _evaluations(study: Study, variant: Variant, policy: Policy, dataset: Path, options: Options) -> dict[str, Row]:
+    """Of each trial what ``evaluate`` says, or what plays instead."""
     done: dict[str, Row] = {}
     for title, trial in study.trials.items():
         if (key := _episodes_of(trial)) not in done:
+            if trial.play is not None:
+                done[key] = trial.play(policy, variant, dataset, options.episodes, options.workers)
+                continue
             scenes, given = variant.scenes | trial.scenes, {"instructions": trial.instructions, **trial.changes}
-            done[key] = evaluate(policy, variant.env, scenes, episodes=episodes, workers=workers, title=title, **given)
+            given |= {"episodes": options.episodes, "workers": options.workers, "title": title}
+            done[key] = evaluate(policy, variant.env, scenes, **given)
             if done[key]["partial"]:
                 raise KeyboardInterrupt
     return {title: done[_episodes_of(trial)] for title, trial in study.trials.items()}
 
 
 def _episodes_of(trial: Trial) -> str:
-    return json.dumps([trial.scenes, trial.instructions, trial.changes], sort_keys=True)
+    played = trial.play.__qualname__ if trial.play else ""
+    return json.dumps([trial.scenes, trial.instructions, trial.changes, played], sort_keys=True)
 
 
 def _count(trial: Trial, rows: list[Row]) -> dict[str, int]:

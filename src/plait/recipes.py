@@ -1,7 +1,7 @@
 """Recipes: complete settings under one name. Each line of a recipe can be overridden on the command line."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plait.data.augment import Augment
 from plait.encoders.language import LstmConfig
@@ -38,6 +38,23 @@ def tabletop_pick() -> Recipe:
             modality_dropout=0.05,
             cuda_graph=True,
         ),
+    )
+
+
+def tabletop_robust() -> Recipe:
+    """As tabletop-pick, for a policy that goes on when a camera fails; for 3,000 demonstrations.
+
+    Each camera and the state is hidden in a fifth of the samples. In clean scenes that costs several points with the
+    absolute error (L1), and nothing that was measured with Huber's. Its batch norm is per process.
+    """
+    base = tabletop_pick()
+    return Recipe(
+        replace(
+            base.policy,
+            fusion=FilmConfig(conditions=(INSTRUCTION, STATE), stages=(40,)),
+            head=RegressionConfig(loss="huber"),
+        ),
+        replace(base.train, steps=3_000, modality_dropout=0.2),
     )
 
 
@@ -130,6 +147,7 @@ def tutorial() -> Recipe:
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tabletop-pick": tabletop_pick,
+    "tabletop-robust": tabletop_robust,
     "tabletop": tabletop,
     "tabletop-cross-attention": tabletop_cross_attention,
     "metaworld-mt50": metaworld_mt50,

@@ -2,6 +2,7 @@ import errno
 import shutil
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,3 +134,12 @@ def test_a_dataset_that_cannot_be_written_is_cached_in_the_users_folder(
     array = cache.build(dataset, "front", (16, 16))
     assert array is not None and not (dataset.path / cache.FOLDER).exists()
     assert len(list((tmp_path / "xdg/plait").rglob("front-16x16-*.npy"))) == 1
+
+
+def test_copying_read_only_images_warns_of_nothing():
+    images = np.arange(2 * 3 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 3)
+    images.flags.writeable = False  # as those of a file in memory are
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        copied = cache._copy(images, torch.device("cpu"))
+    assert torch.equal(copied, torch.tensor(images))

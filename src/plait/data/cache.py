@@ -68,7 +68,7 @@ def _copy(array: np.ndarray, device: torch.device, rows: int = 4096) -> torch.Te
     """In pieces: a memory-mapped file may be larger than the memory."""
     images = torch.empty(array.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(array), rows):
-        images[start : start + rows] = torch.from_numpy(np.ascontiguousarray(array[start : start + rows]))
+        images[start : start + rows] = torch.from_numpy(np.array(array[start : start + rows]))
     return images
 
 

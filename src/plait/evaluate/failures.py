@@ -7,7 +7,7 @@ the policy plans as it always does, every ``execute`` steps. A failure begins at
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -114,6 +114,7 @@ def evaluate_failures(
     calibration: Calibration | None = None,
     config: SafetyConfig | None = None,
     chosen: list[Failure] | None = None,
+    enveloped: Sequence[bool] = (True, False),
     episodes: int = 200,
     seed: int = 0,
     slots: int = SLOTS,
@@ -130,6 +131,7 @@ def evaluate_failures(
         config: of the envelope; when omitted, the usual one with a box for the hand: where training saw it, and a
             tenth of that beyond.
         chosen: the failures; all of them when omitted. The clean runs always come first.
+        enveloped: with the envelope, without, or both.
         out: folder for ``failures.json``; nothing is written when omitted.
 
     Returns:
@@ -148,7 +150,7 @@ def evaluate_failures(
     if not limits.delta:
         raise ValueError("failures: what stands still is only known of delta actions; this policy's are absolute")
     kinds = [Failure(), *(each for each in chosen or failures(policy.spec) if each.kind != "none")]
-    cells = [(failure, enveloped) for failure in kinds for enveloped in (True, False)]
+    cells = [(failure, each) for failure in kinds for each in enveloped]
     scenes = Scenes(env, tuple(evaluation_seed(seed, i) for i in range(episodes)), env_args or {})
     plays = [(*cell, scene) for cell in cells for scene in range(episodes)]
     controller = Controller(policy, min(slots, len(plays)))
