@@ -73,12 +73,3 @@ def test_a_phase_without_the_one_before_is_told_in_a_sentence(
     command = ["--out", "mt", "--hardware", "a CPU", *SIZE.split(), "--phases", phase]
     with pytest.raises(SystemExit, match=told):
         script["main"](tyro.cli(script["Options"], args=command))
-
-
-def test_the_variants_are_shown_the_scenes_that_choices_are_made_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    script = runpy.run_path(str(SCRIPT.with_name("metaworld_variants.py")), run_name="metaworld_variants")
-    options = script["Reported"](Path("mt"), "a CPU", scenes=1)
-    study = script["STUDY"]
-    assert all(each.scenes == options.env_args for each in study.variants.values())
-    assert {trial.changes["seed"] for trial in study.trials.values()} == {100 * options.scenes}

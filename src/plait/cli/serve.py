@@ -63,6 +63,10 @@ class Serve(Verb):
     """A client that sends nothing for so long is silent, and its robot holds; 0: a chunk's length and 10 steps more."""
     sessions: int = 256
     """Connections at once."""
+    message_bytes: int = 16 * 2**20
+    """The largest message, such as 33554432 for three cameras of 1920 x 1080."""
+    rate_limit: float = 1000.0
+    """Messages a second of one connection."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto = cuda when there is one."""
 
@@ -90,6 +94,8 @@ class Serve(Verb):
             deadline_ms=self.deadline_ms,
             silence_ms=self.silence_ms,
             sessions=self.sessions,
+            message_bytes=self.message_bytes,
+            rate_limit=self.rate_limit,
         )
         found = checkpoint.find(self.checkpoint)
         policy = checkpoint.load(found).to(pick_device(self.device))
@@ -105,10 +111,10 @@ class Serve(Verb):
             os._exit(1)  # an ordinary end would wait for the thread that does not return
 
     def _key(self) -> str | None:
+        from plait.serve.server import refuse_key
+
         name, key = (API_KEY, os.environ.get(API_KEY)) if self.api_key is None else ("--api-key", self.api_key)
-        if key is not None and (not key or key != key.strip()):
-            wrong = "has blanks at its ends, which HTTP takes away" if key.strip() else "is empty"
-            raise ValueError(f"{name}: the key {wrong}; leave it out, or say one that begins and ends with a character")
+        refuse_key(name, key)
         return key
 
     def _envelope(self, policy: "Policy", calibration: "Calibration") -> "Callable[[], Envelope]":

@@ -95,9 +95,14 @@ class ServeConfig:
             if count > 1:
                 twice = " and ".join(repr(key) for key, of in self.keys.items() if of == camera)
                 raise ValueError(f"keys: {twice} name the same camera, {camera!r}; give one key for each")
-        if (key := self.api_key) is not None and (not key or key != key.strip()):
-            wrong = "has blanks at its ends, which HTTP takes away" if key.strip() else "is empty"
-            raise ValueError(f"api_key: it {wrong}; leave it out, or say one that begins and ends with a character")
+        refuse_key("api_key", self.api_key)
+
+
+def refuse_key(name: str, key: str | None) -> None:
+    """Raises ValueError, which begins with ``name``, for a key that no header carries."""
+    if key is not None and (not key or key != key.strip()):
+        wrong = "has blanks at its ends, which HTTP takes away" if key.strip() else "is empty"
+        raise ValueError(f"{name}: the key {wrong}; leave it out, or say one that begins and ends with a character")
 
 
 class Server:
