@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from plait.diagnose.success import success_under_failure, success_with_intervals
+from plait.diagnose.success import TO_THE_END, black_cameras, success_under_failure, success_with_intervals
 from plait.evaluate.statistics import wilson
 
 
@@ -62,3 +64,17 @@ def test_long_names_leave_the_label_whole() -> None:
 def test_more_curves_than_colours_are_told_apart() -> None:
     lines = success_under_failure({f"failure {i}": [(0, i, 20)] for i in range(14)}).axes[0].lines
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 14
+
+
+def test_curves_of_black_cameras() -> None:
+    def row(kind: str, modality: str, success: float, durations: dict[str, float | None]) -> dict[str, Any]:
+        each = {key: {"n_episodes": 0 if share is None else 4, "pc_success": share} for key, share in durations.items()}
+        told = {"kind": kind, "modality": modality, "envelope": True, "n_episodes": 8, "pc_success": success}
+        return {**told, "per_duration": each}
+
+    clean = row("none", "", 87.5, {})
+    black = row("black", "images.front+images.wrist", 50.0, {"5": 75.0, "15": None, "None": 25.0})
+    assert black_cameras({"failures": [clean, black, row("white", "images.front", 0.0, {"5": 0.0})]}) == {
+        "front and wrist, with envelope": [(0, 7, 8), (5, 3, 4), (TO_THE_END, 1, 4)]
+    }
+    assert black_cameras({"failures": [clean]}) == {}

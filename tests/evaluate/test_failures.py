@@ -196,8 +196,9 @@ def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch):
     assert main([*command, "--failures"]) == 0
     shown, told = capsys.readouterr()
     lines = shown.splitlines()
-    assert len(lines) == 2 + (1 + 6 + 2 + 3) + 1
-    assert lines[2].startswith("nothing") and lines[-1] == f"details: {tmp_path}/out/failures.json"
+    assert len(lines) == 2 + (1 + 6 + 2 + 3) + 2
+    assert lines[2].startswith("nothing") and lines[-2] == f"details: {tmp_path}/out/failures.json"
+    assert lines[-1] == f"picture: {tmp_path}/out/failures.png" and (tmp_path / "out/failures.png").stat().st_size
     assert told == (
         "the safety envelope is not calibrated: unusual states, pictures and actions pass unnoticed; "
         f"plait calibrate {saved} DATASET shows it clean ones\n"

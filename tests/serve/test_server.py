@@ -504,7 +504,10 @@ def test_settings_that_cannot_be(policy: Policy) -> None:
         ({"certificate": "a"}, "TLS needs both"),
         ({"api_key": ""}, "api_key: the key is empty"),
         ({"api_key": " \t"}, "api_key: the key is empty"),
-        ({"api_key": "a key "}, "api_key: the key has blanks at its ends, which HTTP takes away; leave it out, or say one"),
+        (
+            {"api_key": "a key "},
+            "api_key: the key has blanks at its ends, which HTTP takes away; leave it out, or say one",
+        ),
         ({"batch": 0}, "batch: 0 is too small"),
         ({"keys": {"a": "front", "b": "front"}}, "keys: 'a' and 'b' name the same camera, 'front'"),
     ):

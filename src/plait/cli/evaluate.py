@@ -149,6 +149,7 @@ class Eval(Verb):
 
     def _fail(self, policy: Any, out: Path) -> None:
         from plait import checkpoint
+        from plait.diagnose.success import TO_THE_END, black_cameras, success_under_failure
         from plait.evaluate.failures import REPORT, evaluate_failures
         from plait.safety.calibration import Calibration
 
@@ -167,7 +168,12 @@ class Eval(Verb):
             out=out,
             checkpoint=checkpoint.fingerprint(self.checkpoint),
         )
-        print("\n".join([*failure_lines(result), f"details: {out}/{REPORT}"]))
+        details = [f"details: {out}/{REPORT}"]
+        if curves := black_cameras(result):
+            label = f"control steps for which a camera is black ({TO_THE_END}: to the end)"
+            success_under_failure(curves, label).savefig(out / CURVES, dpi=150)
+            details.append(f"picture: {out}/{CURVES}")
+        print("\n".join([*failure_lines(result), *details]))
         tell_squeezed(result)
 
     def _open_loop(self, policy: Any, out: Path, dataset: str) -> None:
@@ -233,6 +239,7 @@ def failure_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"{name:32}{_columns(row)}  {soon:>13}   {_columns(without[row['kind'], row['modality']])}"
 
 
+CURVES = "failures.png"
 COLUMNS = "success    kept   limits    blind"
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plait.diagnose.style import COLOURS, mark, styled
 from plait.evaluate.statistics import wilson
+from plait.spec import camera_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TO_THE_END = 25  # where a failure that lasts stands on the axis of control steps
 LETTERS = 30  # of a name on one line; longer ones are wrapped, so that the plot keeps its width
 
 
@@ -92,3 +94,22 @@ def success_under_failure(
     beside = 3 if max(map(len, curves)) <= LETTERS // 2 else 2
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=beside, frameon=False)
     return figure
+
+
+def black_cameras(report: Mapping[str, Any]) -> dict[str, list[tuple[float, int, int]]]:
+    """The curves for ``success_under_failure`` of what ``evaluate_failures`` found: how long each camera, and all of
+    them, are black, in control steps; 0 where nothing fails, ``TO_THE_END`` where it never ends.
+    """
+    curves: dict[str, list[tuple[float, int, int]]] = {}
+    for row in report["failures"]:
+        if row["kind"] == "black":
+            cameras = " and ".join(map(camera_name, row["modality"].split("+")))
+            clean = next(r for r in report["failures"] if (r["kind"], r["envelope"]) == ("none", row["envelope"]))
+            durations = {TO_THE_END if key == "None" else int(key): one for key, one in row["per_duration"].items()}
+            found = {0: clean, **durations}
+            curves[f"{cameras}, {'with' if row['envelope'] else 'no'} envelope"] = [
+                (steps, round(one["pc_success"] * one["n_episodes"] / 100), one["n_episodes"])
+                for steps, one in found.items()
+                if one["n_episodes"]
+            ]
+    return curves
