@@ -231,6 +231,7 @@ def test_unknown_words_slow_it_down():
     unknown = ("instruction: unknown word 'crimson'",)
     assert (judged.mode, judged.reasons) == (Mode.DEGRADED, unknown)
     assert judged.observation.instruction == ["pick up the crimson ball"]
+    assert robot.judge(moment(told="flurbish the quonset"), 0.1).mode is Mode.HOLD
 
 
 def test_modalities_that_the_client_says_are_absent_or_late():

@@ -172,6 +172,9 @@ def test_late_is_what_was_captured_too_long_ago():
         ("red " * 20, "instruction of 20 words, at most 16 are taken; shorten "),
         ("빨간 공을 집어줘", "no known word in '빨간 공을 집어줘'"),
         ("!!", "no known word in '!!'"),
+        ("flurbish the quonset", "2 of 3 words are unknown in 'flurbish the quonset'"),
+        ("fetch and fetch the ball", "3 of 5 words are unknown in 'fetch and fetch the ball'"),
+        ("공을 들어 red", "2 of 3 words are unknown in '공을 들어 red'"),
     ],
 )
 def test_wrong_instructions(told, reason):
@@ -183,3 +186,12 @@ def test_unknown_words_are_told_and_the_instruction_stays():
     assert faults(robot, told="pick up the Crimson ball.") == {}
     assert robot.suspect == ("instruction: unknown word 'Crimson'",)
     assert (faults(robot, told=TOLD), robot.suspect) == ({}, ())
+
+
+@pytest.mark.parametrize(
+    ("told", "unknown"),
+    [("pick the red quonset", 1), ("flurbish the quonset ball", 2), ("flurbish ball.", 1), ("the quonset, ball", 2)],
+)
+def test_an_instruction_of_which_half_is_known_stays(told, unknown):
+    robot = health(tokenizer=Tokenizer.build([TOLD]))
+    assert faults(robot, told=told) == {} and len(robot.suspect) == unknown

@@ -24,7 +24,7 @@ from plait.data.world import ALONE, World
 from plait.encoders.tokenizer import Tokenizer
 from plait.encoders.vision import TimmConfig
 from plait.fusion import CrossAttentionConfig
-from plait.heads import DiscreteConfig, Head, MixtureConfig, RegressionConfig
+from plait.heads import DiffusionConfig, DiscreteConfig, FlowConfig, Head, MixtureConfig, RegressionConfig
 from plait.heads.keyframe import KeyframeConfig
 from plait.policy import PolicyConfig
 from plait.train.config import TrainConfig
@@ -45,6 +45,7 @@ CONFIG = TrainConfig(
     validate_every=3, checkpoint_every=3, keep=9, device="cpu", val_fraction=0.3,
 )  # fmt: skip
 SHARDED = replace(CONFIG, shard=True)
+DRAWING = {"flow": FlowConfig(), "diffusion": DiffusionConfig(), "dropout": RegressionConfig(dropout=0.2)}
 
 
 def begun(folder: Path, run: Path) -> Path:
@@ -62,7 +63,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[togeth
     folder = tmp_path_factory.mktemp("runs")
     dataset = shutil.copytree(DATASET, folder / "dataset")
     train(POLICY, CONFIG, dataset, folder / "one")
+    for name, head in DRAWING.items():
+        train(replace(POLICY, head=head), CONFIG, dataset, folder / f"one-{name}")
     jobs = [
+        *((replace(POLICY, head=head), CONFIG, dataset, folder / f"two-{name}") for name, head in DRAWING.items()),
         (POLICY, CONFIG, dataset, folder / "two"),
         (POLICY, CONFIG, dataset, begun(folder / "one-two", folder / "one")),
         (POLICY, SHARDED, dataset, folder / "sharded"),
@@ -98,6 +102,12 @@ def test_the_number_of_processes_changes_nothing(runs: Path, name: str) -> None:
         assert torch.allclose(mine[key], value, atol=1e-4), key
 
 
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_the_model_draws_is_of_the_sample_not_of_the_process(runs: Path, name: str) -> None:
+    one, two = ([row["loss"] for row in read_log(runs / f"{way}-{name}")] for way in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-4) and len(one) == CONFIG.steps
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize(
     "way", [{}, {"cuda_graph": True}, {"cuda_graph": True, "compile": True}, {"shard": True}], ids=str
@@ -113,8 +123,8 @@ def test_two_gpus_train_as_one_does(tmp_path: Path, way: dict[str, bool]) -> Non
 
 def test_one_process_writes(trained: tuple[Path, list[together.Ends]]) -> None:
     leader, other = trained[1]
-    assert leader[:-1] == [("finished", 2), ("finished", 1)] * 2
-    assert [written for _, written in other] == [0] * 5
+    assert leader[:-1] == [("finished", 2)] * len(DRAWING) + [("finished", 2), ("finished", 1)] * 2
+    assert [written for _, written in other] == [0] * (len(DRAWING) + 5)
 
 
 def test_what_ends_all_is_told_once(trained: tuple[Path, list[together.Ends]]) -> None:

@@ -1,6 +1,6 @@
 """Streams of random numbers: one for each purpose, so that no two decisions of a training are drawn from the same ones.
 
-Each is numpy's SeedSequence of (seed, purpose, step, rank), or of (seed, ORDER, epoch).
+Each is numpy's SeedSequence of (seed, purpose, step, 0), or of (seed, ORDER, epoch).
 """
 
 import numpy as np
@@ -10,10 +10,6 @@ ORDER, AUGMENTATION, MODALITY_DROPOUT, MODEL = range(4)
 whatever the model itself draws (dropout, noise)."""
 
 
-def stream_seed(seed: int, purpose: int, step: int, rank: int = 0) -> int:
-    """For a generator of torch: a pure function of the arguments, in [0, 2**63).
-
-    Args:
-        rank: of the process, where each of several draws for its own rows alone.
-    """
-    return int(np.random.SeedSequence((seed, purpose, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+def stream_seed(seed: int, purpose: int, step: int) -> int:
+    """For a generator of torch: a pure function of the arguments, in [0, 2**63)."""
+    return int(np.random.SeedSequence((seed, purpose, step, 0)).generate_state(1, np.uint64)[0] >> 1)

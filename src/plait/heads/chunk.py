@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from plait.nn.noise import normal_like
+
 
 def cleaned(action: Float[Tensor, "b horizon a"], mask: Bool[Tensor, "b horizon"]) -> Float[Tensor, "b horizon a"]:
     """Zeros after the episode's end: nothing may depend on what stands there, not even on a NaN."""
@@ -14,7 +16,7 @@ def filled(action: Float[Tensor, "b horizon a"], mask: Bool[Tensor, "b horizon"]
     """Noise after the episode's end. A denoiser that sees all steps at once learns to expect nothing of these, which
     at acting hold what it was never taught; zeros would teach it to trust them.
     """
-    return torch.where(mask[..., None], action, torch.randn_like(action))
+    return torch.where(mask[..., None], action, normal_like(action))
 
 
 def step_mean(error: Float[Tensor, "b horizon"], mask: Bool[Tensor, "b horizon"]) -> Float[Tensor, ""]:

@@ -13,6 +13,7 @@ from plait.config import refuse_outside
 from plait.heads.chunk import Start, filled, step_mean
 from plait.nn.attention import Read
 from plait.nn.denoiser import Denoiser
+from plait.nn.noise import normal_like, uniform_like
 from plait.types import Shape, Tokens
 
 PredictName = Literal["sample", "noise", "velocity"]
@@ -63,8 +64,8 @@ class Diffusion(nn.Module):
         self, tokens: Tokens, action: Float[Tensor, "b horizon a"], mask: Bool[Tensor, "b horizon"]
     ) -> Float[Tensor, ""]:
         """The mean squared error of the prediction at a random time, over valid steps and all action entries."""
-        sample, time = filled(action, mask), torch.rand(len(action), device=action.device)
-        noise, angle = torch.randn_like(sample), time[:, None, None] * math.pi / 2
+        sample, time = filled(action, mask), uniform_like(action[:, 0, 0])
+        noise, angle = normal_like(sample), time[:, None, None] * math.pi / 2
         alpha, sigma = angle.cos(), angle.sin()
         target = {"sample": sample, "noise": noise, "velocity": alpha * noise - sigma * sample}[self.predict]
         predicted = self.denoiser(alpha * sample + sigma * noise, time, self.denoiser.read(tokens))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from plait.config import refuse_outside
 from plait.heads.chunk import Start, filled, step_mean
 from plait.nn.denoiser import Denoiser
+from plait.nn.noise import normal_like, uniform_like
 from plait.types import Shape, Tokens
 
 
@@ -54,8 +55,8 @@ class Flow(nn.Module):
         self, tokens: Tokens, action: Float[Tensor, "b horizon a"], mask: Bool[Tensor, "b horizon"]
     ) -> Float[Tensor, ""]:
         """The mean squared error of the way at a random time, over valid steps and all action entries."""
-        action, time = filled(action, mask), torch.rand(len(action), device=action.device)
-        noise = torch.randn_like(action)
+        action, time = filled(action, mask), uniform_like(action[:, 0, 0])
+        noise = normal_like(action)
         between = torch.lerp(noise, action, time[:, None, None])
         way = self.denoiser(between, time, self.denoiser.read(tokens))
         return step_mean((way - (action - noise)).square().mean(dim=-1), mask)

@@ -11,6 +11,7 @@ from torch.nn.functional import huber_loss, l1_loss, mse_loss
 
 from plait.config import refuse_outside
 from plait.heads.chunk import cleaned, step_mean
+from plait.nn.noise import Dropout
 from plait.types import Shape, Tokens
 
 LossName = Literal["l1", "mse", "huber"]
@@ -73,5 +74,5 @@ def perceptron(inputs: int, hidden: int, layers: int, outputs: int, dropout: flo
     widths = [inputs] + [hidden] * layers
     blocks: list[nn.Module] = [nn.ReLU()]
     for before, after in pairwise(widths):
-        blocks += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+        blocks += [nn.Linear(before, after), nn.ReLU(), Dropout(dropout)]
     return nn.Sequential(*blocks, nn.Linear(widths[-1], outputs))

@@ -4,6 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from plait.nn.attention import Attention
+from plait.nn.noise import Dropout
 
 
 class TransformerLayer(nn.Module):
@@ -14,7 +15,7 @@ class TransformerLayer(nn.Module):
         self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, dropout=dropout)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, expansion * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * dim, dim)
+            nn.Linear(dim, expansion * dim), nn.GELU(), Dropout(dropout), nn.Linear(expansion * dim, dim)
         )
 
     def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:

@@ -30,7 +30,9 @@ class Words(Protocol):
 
     def encode(self, sentences: list[str]) -> tuple[Any, Any]: ...
 
-    def unknown_words(self, sentence: str) -> list[str]: ...
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Each as often as it comes: a part of what the mask of ``encode`` counts."""
+        ...
 
 
 @dataclass
@@ -146,13 +148,17 @@ def wrong_instruction(text: Any, characters: int) -> Reason:
 
 
 def unheard(text: str, tokenizer: Words) -> Reason:
-    """More words than the policy takes, or none that it knows."""
+    """More words than the policy takes, none that it knows, or more that it does not know than others: of such a
+    sentence it would go by what is left, such as "the".
+    """
     try:
         _, mask = tokenizer.encode([text])
     except ValueError as error:
         return str(error)
-    known = int(mask.sum()) - len(tokenizer.unknown_words(text))
-    return None if known > 0 else f"no known word in {text[:60]!r}"
+    words, unknown = int(mask.sum()), len(tokenizer.unknown_words(text))
+    if words <= unknown:
+        return f"no known word in {text[:60]!r}"
+    return f"{unknown} of {words} words are unknown in {text[:60]!r}" if 2 * unknown > words else None
 
 
 @dataclass(frozen=True)

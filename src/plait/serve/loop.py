@@ -78,6 +78,16 @@ class Simulated:
         self.ended = bool(terminated or truncated)
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """Of one action: its number, from 1 on; how old the observation was from which it was computed (a hold: the newest
+    one) when it left; and the age from which on it must not be executed any more."""
+
+    sequence: int = 0
+    age_ms: float = math.inf
+    valid_until_ms: float = 0.0
+
+
 @dataclass
 class _Asked:
     """A question on its way."""
@@ -125,21 +135,11 @@ class _Plan:
                 chunk[now + i - first] = weight * chunk[now + i - first] + (1 - weight) * old
         self.chunk, self.first, self.seen = chunk, first, seen
 
-    @property
-    def achieved(self) -> float:
-        """Actions per second; 0 for fewer than two."""
-        return (len(self.left) - 1) / max(1e-9, self.left[-1] - self.left[0]) if self.left else 0.0
-
     def drop(self) -> None:
         """The robot stands: what was planned is not done later, nor what is being predicted."""
         self.chunk = None
         if self.asked:
             self.asked.dropped = True
-
-    def leave(self, patience: float) -> None:
-        """Wait for what is being predicted, for so many seconds at most."""
-        if self.asked and not self.asked.answer.cancel():
-            wait([self.asked.answer], patience)
 
 
 class ControlLoop:
@@ -152,6 +152,8 @@ class ControlLoop:
 
     While it is in ``hold`` or ``stopped``, and when the watchdog has commanded a hold, the chunk is dropped, and so is
     what is being predicted: the robot stands until there is an answer to a question that was asked later.
+
+    Before each ``act``, ``stamp`` is set to that of the action.
 
     Args:
         policy: on its device; it belongs to the loop from here on.
@@ -189,10 +191,9 @@ class ControlLoop:
             raise ValueError("rate: the policy does not know it; give the control steps per second")
         refuse_small(rate=(given, 1e-3), execute=(execute, 1), blend=(blend, 0))
         self.execute = policy.config.execute if execute is None else execute
-        if self.execute > policy.horizon or (policy.memory is not None and self.execute != policy.config.execute):
-            rule = (
-                f"at most {policy.horizon}" if policy.memory is None else f"{policy.config.execute}, as it has learned"
-            )
+        learned = None if policy.memory is None else policy.config.execute
+        if self.execute > policy.horizon or learned not in (None, self.execute):
+            rule = f"at most {policy.horizon}" if learned is None else f"{learned}, as it has learned"
             raise ValueError(f"execute: {self.execute}; this policy takes {rule}")
         self.policy, self.rate, self.instruction, self.blend = policy, given, instruction, blend
         self.robot = Simulated(robot) if isinstance(robot, gymnasium.Env) else robot
@@ -209,6 +210,7 @@ class ControlLoop:
         self._known = accepted(policy.spec)
         self._thread = ThreadPoolExecutor(1, "plait-inference")  # of all runs: one prediction at a time
         self._interrupted = False  # the watchdog has commanded a hold since the last tick
+        self.stamp, self._seen = Stamp(), -math.inf  # when the newest observation was made
 
     def run(self, ticks: int) -> Report:
         """An episode of at most so many steps, at the fixed rate; it ends early when the robot has ``ended``.
@@ -233,11 +235,12 @@ class ControlLoop:
             with responsive(), terminable(), self._held_at_last(), watchdog:
                 self._run(ticks, plan, keys, watchdog)
         finally:
-            plan.leave(1 / self.rate + max(plan.infer, default=0.0) / 1e3)
+            if plan.asked and not plan.asked.answer.cancel():
+                wait([plan.asked.answer], 1 / self.rate + max(plan.infer, default=0.0) / 1e3)
         return Report(
             ticks=len(plan.late),
             rate=self.rate,
-            achieved=plan.achieved,
+            achieved=(len(plan.left) - 1) / max(1e-9, plan.left[-1] - plan.left[0]) if plan.left else 0.0,
             misses=sum(late > 1e3 / self.rate for late in plan.late),
             starved=plan.starved,
             late_ms=percentiles(plan.late),
@@ -272,17 +275,22 @@ class ControlLoop:
     def _stalled(self) -> None:
         if not isinstance(self.robot, Simulated):  # which stands still meanwhile, and takes no step from two threads
             self._interrupted = True
-            self.robot.act(self._still)
+            self._act(self._still, self._seen)
 
     def _hold(self) -> None:
         if not getattr(self.robot, "ended", False):
-            self.robot.act(self.envelope.still())
+            self._act(self.envelope.still(), self._seen)
+
+    def _act(self, action: Float[np.ndarray, " a"], seen: float) -> None:
+        valid = self.envelope.config.stale_after / self.rate
+        self.stamp = Stamp(self.stamp.sequence + 1, 1e3 * (time.monotonic() - seen), 1e3 * valid)
+        self.robot.act(action)
 
     def _run(self, ticks: int, plan: _Plan, keys: Keys, watchdog: "Watchdog") -> None:
         due = time.monotonic()
         for tick in range(ticks):
             message = self._told()
-            seen, now = observed(message, keys, self.policy.spec), time.monotonic()
+            seen, self._seen = observed(message, keys, self.policy.spec), (now := time.monotonic())
             judged = self.envelope.judge(seen, now, taken(message, now, self.policy.spec))
             if judged.mode.stands or self._interrupted:
                 plan.drop()
@@ -299,12 +307,12 @@ class ControlLoop:
                     raise Hung(f"the policy has not answered for {patience:.1f} s; it is given up")
                 self._receive(plan, plan.asked, tick)
                 due = time.monotonic()
-            action = self._allowed(plan, tick)
+            action, since = self._allowed(plan, tick)
             plan.left.append(time.monotonic())
             plan.late.append(1e3 * (plan.left[-1] - due))
             self._still = self.envelope.still()
             watchdog.feed()
-            self.robot.act(action)
+            self._act(action, since)
             watchdog.feed()
             if getattr(self.robot, "ended", False):
                 return
@@ -333,7 +341,8 @@ class ControlLoop:
         elif not asked.dropped:
             plan.take(answer.chunk, asked.tick, asked.seen, tick, self.blend)
 
-    def _allowed(self, plan: _Plan, tick: int) -> Float[np.ndarray, " a"]:
+    def _allowed(self, plan: _Plan, tick: int) -> tuple[Float[np.ndarray, " a"], float]:
+        """What leaves, and when the observation was made that it was computed from."""
         action, now, before = plan.at(tick), time.monotonic(), self.envelope.counts
         plan.starved += action is None and not self.envelope.mode.stands
         age = np.inf if action is None else now - plan.seen
@@ -342,7 +351,7 @@ class ControlLoop:
         held = any(self.envelope.counts.get(why) != before.get(why) for why in HELD_BACK)
         plan.modes.append(str(Mode.HOLD if held else self.envelope.mode))
         plan.reasons = self.envelope.reasons or plan.reasons
-        return allowed
+        return allowed, self._seen if action is None or held else plan.seen
 
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()

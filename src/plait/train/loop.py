@@ -68,7 +68,7 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run, world: 
         Interrupt() as interrupt,
     ):
         for batch in meter.watch(source.stream(state.step, config.steps)):
-            losses = train_step(state, batch.to(device, non_blocking=True), config, update, world)
+            losses = train_step(state, batch.to(device, non_blocking=True), config, update)
             tracker.add(state.step, losses)
             stop = any_wishes(interrupt.requested, world)
             if config.imbalance_every and state.step % config.imbalance_every == 0:
@@ -93,11 +93,9 @@ def fit(model: nn.Module, source: Source, config: TrainConfig, run: Run, world: 
     return state
 
 
-def train_step(
-    state: TrainState, batch: Any, config: TrainConfig, update: Update, world: World = ALONE
-) -> dict[str, Tensor]:
+def train_step(state: TrainState, batch: Any, config: TrainConfig, update: Update) -> dict[str, Tensor]:
     """One step; returns the loss, its parts and the gradient's norm before clipping, still on the device."""
-    torch.manual_seed(stream_seed(config.seed, MODEL, state.step, world.rank))  # of dropout and noise
+    torch.manual_seed(stream_seed(config.seed, MODEL, state.step))  # of dropout and noise, see ``plait.nn.noise``
     set_learning_rate(state.optimizer, learning_rate(state.step, config))
     hold_back(state.optimizer, state.paces)
     state.ema.prepare(state.step)
