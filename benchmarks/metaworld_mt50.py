@@ -4,7 +4,7 @@
 
 Every phase takes less than ten minutes, continues what an earlier call has begun, and can be called by itself
 (``--phases train``). Choices are made with ``--scenes 1`` and 3; the reported scenes are those of 7, which no choice
-has seen. Every training has scenes of its own.
+has seen, and 8 (one run on one machine). Every training has scenes of its own.
 """
 
 import json
@@ -29,6 +29,7 @@ from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
+from plait.heads import FlowConfig
 from plait.heads.chunk import Start
 from plait.nn.device import Precision, pick_device
 from plait.nn.replay import Replay
@@ -167,14 +168,18 @@ def _once(options: Options, phase: Phase, seed: int) -> None:
     refuse_other(path, differences(before["settings"], settings))
     if before["done"]:
         return
-    began, found = time.perf_counter(), {}
+    began, found, refused = time.perf_counter(), {}, False
     try:
         found = WORK[phase](options, seed)
+    except (ValueError, OSError):
+        refused = not path.exists()  # other settings may follow where nothing was begun
+        raise
     finally:
         seconds = round(before["seconds"] + time.perf_counter() - began, 1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        done = {"seconds": seconds, "done": bool(found), "settings": settings, **found}
-        write_whole(path, json.dumps(done, indent=1) + "\n")
+        if not refused:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            done = {"seconds": seconds, "done": bool(found), "settings": settings, **found}
+            write_whole(path, json.dumps(done, indent=1) + "\n")
     print(f"{path.stem}: {seconds:.0f} s")
 
 
@@ -281,6 +286,7 @@ def report(options: Options) -> None:
         _not_evaluated([seed for seed in options.seeds if seed not in each]),
         by_control(controls),
         by_task(together),
+        _protocol(options, next(iter(each.values()))["protocol"]),
         _by_phase(options, phases),
         _latencies(phases),
         LIMITS.format(missing=MISSING[options.quality], demonstrations=options.demonstrations),
@@ -358,6 +364,22 @@ def by_task(found: Row) -> str:
     return table(("task", "tier", "success"), [(task, one["tier"], _bracketed(one, 0)) for task, one in tasks])
 
 
+def _protocol(options: Options, told: Row) -> str:
+    """What an episode is, in words."""
+    head = options.recipe.policy.head
+    assert isinstance(head, FlowConfig)
+    temperature = head.temperature if options.temperature is None else options.temperature
+    size, (left, top, right, bottom) = told["policy_image_size"], told["env_args"]["crop"]
+    return (
+        f"Protocol: camera `{CAMERA}` at {size} x {size} pixels (of its picture the part from {left:g}, {top:g} to "
+        f"{right:g}, {bottom:g}), the hand's position and the gripper as state, one sentence a task; "
+        f"{options.episodes} episodes for each task and training, at most {told['horizon']} steps, success at any of "
+        f"them; a prediction every {told['execute']} steps, sampled in {head.steps} Euler steps at temperature "
+        f"{temperature:g}. Seeds of the episodes: {told['episode_seeds']}; seed = {100 * options.scenes} + that of the "
+        "training."
+    )
+
+
 def _by_phase(options: Options, phases: dict[str, Row]) -> str:
     wanted = ("episodes", "frames", "workers", "samples", "samples_per_s", "data_wait", "mfu")
     lines = []
@@ -387,12 +409,16 @@ def _latencies(phases: dict[str, Row]) -> str:
 
 
 def _without_episodes(found: Row) -> Row:
-    """The numbers of a phase; of its episodes only the summaries."""
+    """The numbers of a phase; of its episodes the summaries, and whether each was a success."""
     if "cells" not in found:
         return found
     return found | {
         "cells": {
-            title: {**cell["aggregated"], **{key: cell[key] for key in ("per_task", "per_tier", "protocol")}}
+            title: {
+                **cell["aggregated"],
+                **{key: cell[key] for key in ("per_task", "per_tier", "protocol")},
+                "successes": [[row["task_name"], row["success"]] for row in cell["per_episode"]],
+            }
             for title, cell in found["cells"].items()
         }
     }

@@ -51,6 +51,7 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(
     assert "1 for each task (published: 50)" in text and "| record, train and evaluate seed 0 |" in text
     assert re.search(r"\| black pictures \| 0 \| 3 \| [\d.]+ \[[\d.]+, [\d.]+\] \| [\d.]+ \[[\d.]+, [\d.]+\] \|", text)
     written = json.loads(report.with_suffix(".json").read_text())
+    assert "Protocol: camera `corner2` at 32 x 32 pixels" in text and "at most 500 steps, success at any" in text
     assert written["pooled"]["n_episodes"] == 3 and len(written["pooled"]["mean_of_tiers"]["pc_success_ci95"]) == 2
     assert written["controls"]["black pictures"]["seeds"] == [0] and len(written["pooled"]["per_task"]) == 3
     cells = [cell for phase in written["phases"].values() for cell in phase.get("cells", {}).values()]
@@ -59,6 +60,16 @@ def test_every_phase_leaves_its_result_and_is_not_done_twice(
     Path("mt/phases/train-seed0.json").unlink()
     told = call("--seeds", "0", "1", "--phases", "report")
     assert "**Not evaluated yet: seeds 1.**" in told and "| **plait** | – |" in told and "evaluate seed 0 |" not in told
+
+
+def test_a_refused_call_binds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = runpy.run_path(str(SCRIPT), run_name="metaworld_mt50")
+    command = f"--out mt --hardware CPU --demonstrations 0 {SIZE.partition('--demonstrations 1 ')[2]} --phases record"
+    with pytest.raises(SystemExit, match="0"):
+        script["main"](tyro.cli(script["Options"], args=command.split()))
+    assert not Path("mt/phases").exists()
 
 
 @pytest.mark.parametrize(

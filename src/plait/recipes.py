@@ -22,10 +22,7 @@ class Recipe:
 
 
 def tabletop_pick() -> Recipe:
-    """The quickstart's: pick on the built-in tabletop, 64 pixels, minutes on two processor cores.
-
-    Its batch norm is per process.
-    """
+    """The quickstart's: pick on the tabletop, 64 pixels, minutes on two cores. Its batch norm is per process."""
     return Recipe(
         PolicyConfig(image_size=64, execute=2, vision=PatchConfig(width=40), fusion=FilmConfig(stages=(40,))),
         TrainConfig(
@@ -42,10 +39,10 @@ def tabletop_pick() -> Recipe:
 
 
 def tabletop_robust() -> Recipe:
-    """As tabletop-pick, for a policy that goes on when a camera fails; for 3,000 demonstrations.
+    """As tabletop-pick, but goes on when a camera fails; 3,000 demonstrations. Its batch norm is per process too.
 
     Each camera and the state is hidden in a fifth of the samples. In clean scenes that costs several points with the
-    absolute error (L1), and nothing that was measured with Huber's. Its batch norm is per process.
+    absolute error (L1), and nothing that was measured with Huber's.
     """
     base = tabletop_pick()
     return Recipe(
