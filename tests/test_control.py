@@ -2,19 +2,23 @@ import numpy as np
 import pytest
 import torch
 
+from plait.config import members
 from plait.control import Controller, Ensemble
+from plait.heads import Head
 from plait.memory import RecurrentConfig
 from plait.policy import Policy
 from plait.types import Inputs, Observation
-from policies import random_observation, small_policy
+from policies import part, random_observation, small_policy
 
 
 def _at(step: int) -> Observation:
     return random_observation(rows=2, seed=step)
 
 
-def test_a_chunk_is_executed_before_the_next_is_predicted() -> None:
-    policy = small_policy()
+@pytest.mark.parametrize("head", members(Head))
+def test_a_chunk_is_executed_before_the_next_is_predicted(head: str) -> None:
+    """Whatever the head. Averaging over all of them is tested in ``evaluate/test_ensemble.py``."""
+    policy = small_policy(head=part("head", head))
     controller = Controller(policy, rows=2, execute=3)
     actions = [controller.act(_at(step)) for step in range(5)]
     for start in (0, 3):
@@ -95,9 +99,12 @@ def test_a_row_remembers_only_the_moments_at_which_it_planned() -> None:
 
 def test_a_policy_with_memory_looks_as_often_as_it_has_learned_to() -> None:
     policy = _with_memory()
-    for how in ({"execute": 2}, {"ensemble": 0.01}):
-        with pytest.raises(ValueError, match="but a policy with memory looks every 4 steps, as it has learned to"):
-            Controller(policy, **how)
+    rule = "but a policy with memory looks every 4 steps, as it has learned to; leave"
+    with pytest.raises(ValueError, match=f"^execute: 2, {rule} execute out$"):
+        Controller(policy, execute=2)
+    for how in ({}, {"execute": 1}):  # what is named is what was asked for
+        with pytest.raises(ValueError, match=f"^ensemble: 0.01 plans at every step, {rule} ensemble out$"):
+            Controller(policy, ensemble=0.01, **how)
     Controller(policy, execute=4)
     Controller(_with_memory(execute=1), ensemble=0.01)
 

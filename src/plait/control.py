@@ -36,8 +36,9 @@ class Controller:
         if ensemble is not None and self.execute != 1:
             raise ValueError(f"execute: {self.execute} with an ensemble, which plans at every step; leave execute out")
         if policy.memory is not None and self.execute != policy.config.execute:
-            how = f"looks every {policy.config.execute} steps, as it has learned to"
-            raise ValueError(f"execute: {self.execute}, but a policy with memory {how}; leave execute and ensemble out")
+            asked = f"execute: {self.execute}" if ensemble is None else f"ensemble: {ensemble:g} plans at every step"
+            rule = f"a policy with memory looks every {policy.config.execute} steps, as it has learned to"
+            raise ValueError(f"{asked}, but {rule}; leave {asked.split(':')[0]} out")
         actions = len(policy.spec.actions)
         self._ensemble = None if ensemble is None else Ensemble(rows, policy.horizon, actions, ensemble)
         self._queue = np.zeros((rows, self.execute, actions), dtype=np.float32)

@@ -15,9 +15,10 @@ def unit(n: int, width: int, seed: int = 0) -> Tensor:
     return normalize(torch.randn(n, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
 
 
-def place(similarity: list[float], right: list[bool]) -> float:
+def place(similarity: list[float], right: list[bool], numbers: list[int]) -> float:
     best = max(s for s, r in zip(similarity, right, strict=True) if r)
-    wrong = [s for s, r in zip(similarity, right, strict=True) if not r]
+    every = list(zip(similarity, right, numbers, strict=True))
+    wrong = [max(s for s, _, other in every if other == own) for own in {own for _, r, own in every if not r}]
     return 1 + sum(s > best for s in wrong) + sum(s == best for s in wrong) / 2
 
 
@@ -26,8 +27,12 @@ def test_ranks_are_places(groups: list[int], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "CHUNK", 10)
     queries, answers = unit(23, 4), unit(23, 4, seed=1)
     similarities = (queries @ answers.T).tolist()
-    expected = [place(row, [g == own for g in groups]) for row, own in zip(similarities, groups, strict=True)]
-    assert ranks(queries, answers, Right.grouped(groups, 23).tile).tolist() == expected
+    right = Right.grouped(groups, 23)
+    for numbers, given in ((list(range(23)), None), (groups, right.texts)):
+        expected = [
+            place(row, [g == own for g in groups], numbers) for row, own in zip(similarities, groups, strict=True)
+        ]
+        assert ranks(queries, answers, right.tile, given).tolist() == expected
 
 
 def test_any_text_that_is_true_of_a_picture_is_found_and_each_text_looks_for_its_pictures(
@@ -79,6 +84,18 @@ def test_duplicate_captions_are_right_answers(groups: list[str] | Tensor) -> Non
     assert own["retrieval_acc"] == 0.25 and own["vision_to_text_median_rank"] == 1.5, "each text stands there twice"
     every = compute_alignment_metrics(vision, text, groups)
     assert every["retrieval_acc"] == every["text_to_vision_r1"] == every["vision_to_text_median_rank"] == 1
+
+
+@pytest.mark.parametrize("copies", [1, 12])
+@pytest.mark.parametrize("spread", [0.0, 1e-3], ids=["equal", "as after a fusion"])
+def test_copies_of_a_wrong_text_take_one_place(copies: int, spread: float) -> None:
+    """Each of three texts stands there many times. Each picture is closest to the next one's text, then to its own."""
+    text = torch.eye(3, 9, dtype=torch.float64).repeat_interleave(copies, dim=0)
+    vision = normalize(text + 1.1 * text.roll(copies, dims=0), dim=1)
+    texts = normalize(text + spread * unit(3 * copies, 9), dim=1)
+    found = dict(retrieval(vision, texts, Right.grouped([i // copies for i in range(3 * copies)], 3 * copies)))
+    assert (found["vision_to_text_r1"], found["vision_to_text_r5"], found["vision_to_text_median_rank"]) == (0, 1, 2)
+    assert found["text_to_vision_median_rank"] == 1 + copies, "pictures are all different, and each takes a place"
 
 
 def test_embeddings_that_are_all_the_same_find_nothing() -> None:

@@ -1,7 +1,8 @@
 import pytest
+from rich.console import Console
 
 from plait.compare.cell import Cell, Setup, grid, search
-from plait.compare.report import pooled
+from plait.compare.report import Line, Share, pooled, tables
 from plait.diagnose.cost import Cost
 
 SETUP = Setup("tabletop", learning_rates={"unified": 5e-4})
@@ -63,3 +64,20 @@ def test_a_diverged_training_fails_in_every_trial() -> None:
     assert {name: (share.hits, share.n) for name, share in line.trials.items()} == {
         "seen": (9, 30), "unseen": (6, 30), "following": (8, 30),
     }  # fmt: skip
+
+
+def test_80_columns_cut_no_figure() -> None:
+    """Figures as long as they come; a share of mispaired instructions and trainings that diverged are shown too."""
+    trials, cost = {"seen": Share(97, 100), "following": Share(300, 300)}, Cost(1, 987654321000, 98.76, 98.76, 10**9)
+    size = (248, 98_765_432, -0.1234, 0.00015, 98765.0, 2)
+    lines = [Line("cross_attention", 12800, each, "", trials, [0, 0, 100], *size, cost) for each in (0, 20)]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(*tables(lines), sep="\n")
+    shown = captured.get()
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
+    success, figures = shown.split("rate")
+    for figure in ("12,800", "20 %", "97 [92, 99]", "0 – 100, 2", "diverged", "100 [99, 100]"):
+        assert figure in success
+    assert "cross_attention 0.00015   248    98.77 M -12.3% !  98765 s" in figures
+    assert "cross_attention 987.654 98.76 ms 98.76 ms 953.7 MiB" in figures

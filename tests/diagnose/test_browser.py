@@ -45,6 +45,11 @@ APART = """[...document.querySelectorAll(".gallery")].map(each => {
     const below = places.slice(1).map((place, i) => place.left < places[i].right ? place.top - places[i].bottom : 9);
     return Math.min(...below);
 })"""
+ONE_LINE = """[...document.querySelectorAll("#data tbody th")].every(cell => {  // no name of a check is broken
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return range.getClientRects().length == 1;
+})"""
 SENTENCES = """[...document.querySelectorAll("#data tbody tr")].map(row => {
     const last = row.lastElementChild, style = getComputedStyle(last);
     return [style.textAlign, style.whiteSpace, last.getBoundingClientRect().width];
@@ -99,6 +104,7 @@ def test_nothing_sticks_out_on_a_phone_or_a_desk(opened, width, scheme):
     assert min(opened.run(APART)) > 8
     rows = opened.run(SENTENCES)
     assert len(rows) > 10 and all(row[:2] == ["left", "normal"] and row[2] > 250 for row in rows)
+    assert opened.run(ONE_LINE)
     assert opened.run(MAP) > 500, "two panels beside each other"
     assert opened.run(HINT) == (width == 380)
     paper = opened.run("getComputedStyle(document.body).backgroundColor")

@@ -156,6 +156,8 @@ def test_retrieval_alignment_and_uniformity_are_shown_and_explained() -> None:
     (shown,) = embeddings._retrieval({"scenes": 8, "after": {"images.front": pair}})
     assert pair["retrieval_chance"] == 0.25 and "of R@1 chance is 25.0\u00a0%" in shown
     cells = re.findall(r">([^<>]+)</t[hd]>", shown)
-    assert cells[5:10] == ["front, from pictures to words", "50.0\u00a0%", "100.0\u00a0%", "100.0\u00a0%", "2.75"]
+    assert cells[5:10] == ["front, from pictures to words", "50.0\u00a0%", "100.0\u00a0%", "100.0\u00a0%", "2"]
+    assert cells[10:15] == ["front, from words to pictures", "50.0\u00a0%", "100.0\u00a0%", "100.0\u00a0%", "2.75"]
+    assert "one of 4 different instructions, words for one of 8 pictures" in shown
     assert cells[-4:] == ["front", "2.00", "-4.00", "-4.00"]
     assert shown.startswith("<details>") and all(f"{what} is" in shown for what in ("Alignment", "Uniformity"))

@@ -17,6 +17,7 @@ from plait.evaluate.failures import (
     Case,
     Failure,
     Pool,
+    _box,
     broken,
     evaluate_failures,
     failures,
@@ -24,7 +25,7 @@ from plait.evaluate.failures import (
 from plait.safety.calibration import Calibration
 from plait.safety.health import Known
 from plait.types import Observation
-from policies import small_policy
+from policies import SPEC, small_policy
 from reach_env import ID, REACH
 
 TABLETOP = envs.make("tabletop").unwrapped.embodiment
@@ -205,3 +206,8 @@ def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch):
     )
     assert main([*command, "--failures", "--blank", "top"]) == 2
     assert "--failures changes the observations itself; leave out --blank" in capsys.readouterr().err
+
+
+def test_there_is_no_box_where_nobody_knows_how_actions_move_the_state():
+    known = Calibration(Known((-1.0,) * len(SPEC.state), (1.0,) * len(SPEC.state)))
+    assert SPEC.state_units is None and _box(SPEC, known) == {}

@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from plait.cli.calibrate import missing
 from plait.data.episode import Episode
 from plait.data.lerobot import Dataset
 from plait.data.writer import DatasetWriter
-from plait.safety.calibrate import _place, calibrate, patterns, pooled
+from plait.safety.bounds import Seen
+from plait.safety.calibrate import _place, calibrate, patterns, pooled, usual
 from plait.safety.calibration import Calibration, Score, pattern
 from plait.safety.envelope import Envelope
 from plait.safety.health import Known
@@ -55,10 +58,51 @@ def test_ranges_are_those_of_the_dataset(calibration, dataset):
     assert calibration.droppable
 
 
+def test_what_the_data_alone_tell_is_all_but_the_scores(policy, dataset, calibration):
+    assert usual(policy, dataset, {"train": {"modality_dropout": 0.1}}) == replace(calibration, scores={}, report={})
+    assert not usual(policy, dataset).droppable
+
+
+def test_frames_all_over_videos_are_looked_for_only_when_asked(policy):
+    data = Dataset.open(Path(__file__).parents[1] / "fixtures/lerobot_v3_video")
+    assert usual(policy, data, videos=False).known.grain == {}
+    assert usual(policy, data).known.grain.keys() == data.spec.cameras.keys()
+
+
+@pytest.mark.parametrize(
+    ("known", "seen", "told"),
+    [
+        (Known(), Seen(), "unusual states, pictures and actions pass unnoticed;"),
+        (
+            Known(),
+            Seen((0.0,), (1.0,)),
+            "it knows the actions of the training, and what else is unusual passes unnoticed;",
+        ),
+        (Known((0.0,), (1.0,), grain={}), Seen((0.0,), (1.0,)), "it knows the states and actions of the training, and"),
+        (Known((0.0,), (1.0,), grain={"top": 2.0}), Seen((0.0,), (1.0,)), "it knows the states, actions and noise of"),
+    ],
+)
+def test_what_an_envelope_without_scores_lets_pass_is_told(known, seen, told):
+    sentence = missing("runs/x", Calibration(known, seen))
+    assert f"is not calibrated: {told}" in sentence and "plait calibrate runs/x DATASET shows it clean" in sentence
+
+
 def test_episodes_are_used_for_one_thing_each(calibration):
     assert calibration.report["episodes"] == {"fit": 10, "threshold": 21, "verify": 12 + 5}
     assert calibration.report["alarms"] <= 5
     assert calibration.report["false_alarms"] == 0.1
+    assert calibration.report["alarms_by_pattern"].keys() == calibration.scores.keys()
+
+
+def test_false_alarms_are_counted_for_each_pattern(policy, dataset):
+    rng, blind = np.random.default_rng(0), "images.front+instruction+state"
+    names = list(map(pattern, patterns(SPEC)))
+    driven = [{name: rng.normal(size=(LENGTH, 4)).astype(np.float32) for name in names} for _ in range(40)]
+    for place in np.random.default_rng(0).permutation(40)[30:]:  # those that verify
+        driven[place][blind][2] += 99
+    found = calibrate(policy, dataset, 0.2, driven=driven).report["alarms_by_pattern"]
+    assert found.keys() == set(names)
+    assert found.pop(blind) == 10 and max(found.values()) < 10
 
 
 def test_each_pattern_has_its_own_score(calibration):

@@ -137,6 +137,19 @@ def test_an_answer_that_was_on_its_way_when_it_held_is_not_used(driven: Any) -> 
     assert robot.planned == [0] * 5 + [None] * 5 + [7, 7], "asked at step 4, it comes at step 7"
 
 
+def test_each_action_has_a_number_an_age_and_a_deadline(driven: Any) -> None:
+    robot, stamps = Robot(lambda step: BOTH if step == 6 else {}), []
+    loop, act = driven(robot, 2.0, execute=4), robot.act
+    robot.act = lambda action: (stamps.append(loop.stamp), act(action))[1]  # type: ignore[method-assign]
+    loop.run(ticks=12)
+    assert robot.planned == [0] * 6 + [None] * 6
+    assert [stamp.sequence for stamp in stamps] == [*range(1, 14)], "the last hold too"
+    ages = [1e3 / RATE * age for age in (0, 1, 2, 3, 4, 5)]
+    assert [stamp.age_ms for stamp in stamps[:6]] == pytest.approx(ages)
+    assert [stamp.age_ms for stamp in stamps[6:12]] == [0.0] * 6, "a hold is computed from the newest observation"
+    assert {stamp.valid_until_ms for stamp in stamps} == {1e3 * HORIZON / RATE}
+
+
 def test_with_a_memory_moments_stay_equally_far_apart_after_a_hold(driven: Any) -> None:
     robot = Robot(lambda step: BOTH if step == 2 else {})
     driven(robot, 1.0, execute=4, memory=RecurrentConfig(steps=3)).run(ticks=24)

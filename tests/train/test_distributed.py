@@ -45,6 +45,8 @@ CONFIG = TrainConfig(
     validate_every=3, checkpoint_every=3, keep=9, device="cpu", val_fraction=0.3,
 )  # fmt: skip
 SHARDED = replace(CONFIG, shard=True)
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "plait"]
+SMALL = "--image-size 16 --train.device cpu --train.batch-size 8"
 DRAWING = {"flow": FlowConfig(), "diffusion": DiffusionConfig(), "dropout": RegressionConfig(dropout=0.2)}
 
 
@@ -176,13 +178,9 @@ def test_the_mean_of_the_parts_is_the_loss_of_the_whole(head: Head) -> None:
 
 def test_torchrun_is_interrupted_without_loss(tmp_path: Path) -> None:
     dataset, run = shutil.copytree(DATASET, tmp_path / "d"), tmp_path / "run"
-    words = (
-        f"train tabletop-pick --dataset {dataset} --out {run} --image-size 16 --train.device cpu --train.log-every 2"
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "plait"]
-    command = [*torchrun, *words.split(), "--train.batch-size", "8"]
+    words = f"train tabletop-pick --dataset {dataset} --out {run} --train.log-every 2 {SMALL}"
     with (tmp_path / "told").open("w") as told:
-        process = subprocess.Popen(command, stderr=told, stdout=told)
+        process = subprocess.Popen([*TORCHRUN, *words.split()], stderr=told, stdout=told)
     deadline = time.monotonic() + 120
     while len(read_log(run)) < 4 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -195,3 +193,13 @@ def test_torchrun_is_interrupted_without_loss(tmp_path: Path) -> None:
     lines = [line for line in told if line.startswith(("plait:", "stopping"))]
     stopped = f"plait: stopped; step {step} of 1000 is saved in {run} and the same command continues"
     assert lines == ["stopping after this step and writing a checkpoint; once more stops at once", stopped]
+
+
+def test_torchrun_aligns_encoders_to_the_end(tmp_path: Path) -> None:
+    """The fixture's pictures, told by its two instructions: held-out ones are measured once, by one process."""
+    words = f"align --dataset {DATASET} --out {tmp_path / 'run'} --train.steps 4 --train.val-fraction 0.3 {SMALL}"
+    told = subprocess.run([*TORCHRUN, *words.split()], capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("held-out pictures (") == told.stdout.count("details: ") == 1
+    assert [row["step"] for row in read_log(tmp_path / "run")] == [1, 2, 3, 4]
+    assert (tmp_path / "run/align.json").exists() and len(checkpoints(tmp_path / "run")) == 1

@@ -4,15 +4,23 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import plait
+from plait import checkpoint
+from plait.cli.calibrate import missing
+from plait.data.lerobot import Dataset
 from plait.files import locked
 from plait.fusion import LateConfig
 from plait.memory import Memory, MemoryAttentionConfig, RecurrentConfig
 from plait.recipes import RECIPES
+from plait.safety.calibrate import usual
+from plait.safety.calibration import Calibration, Score
+from plait.safety.envelope import Envelope
 from plait.train.policy import train
+from plait.types import Observation
 
 DATASET = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_images"
 
@@ -29,6 +37,35 @@ def test_a_policy_with_memory_trains_and_resumes_exactly(tmp_path: Path, memory:
     assert all(map(torch.equal, resumed.state_dict().values(), straight.state_dict().values()))
     before = dict(plait.load(whole / "checkpoints/00000002").memory.named_parameters())
     assert all(not torch.equal(value, before[name]) for name, value in straight.memory.named_parameters())
+
+
+def test_a_trained_policy_knows_the_ranges_of_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, dataset = RECIPES["tabletop-pick"](), shutil.copytree(DATASET, tmp_path / "d")
+    policy = replace(recipe.policy, image_size=16)
+    config = replace(recipe.train, steps=4, batch_size=8, checkpoint_every=2, warmup_steps=1)
+    run, data = train(policy, config, dataset, tmp_path / "run"), Dataset.open(dataset)
+    first, second = (run / "checkpoints" / name for name in ("00000002", "00000004"))
+    trained = plait.load(run)
+    known = Calibration.find(run, trained)
+    assert known == usual(trained, data, checkpoint.provenance(run)) == Calibration.load(first, trained)
+    assert known.droppable and known.known.grain and not known.scores
+    told = missing("runs/x", known)
+    assert told and "it knows the states, actions and noise of the training, and what else is unusual passes" in told
+
+    images = {camera: data.images(camera, [5]).numpy() for camera in data.spec.cameras}
+    for x, faults in ((14.0, {}), (19.0, {"state": "x is 19; training saw 0 to 14"})):
+        robot = Envelope(replace(trained.spec, action_kind="delta"), calibration=known)
+        robot.judge(Observation(images, np.array([[x, 1.0, 0.5]], np.float32), data.tasks[:1]), 0.0)
+        assert robot.faults == faults
+
+    scores = {"state": Score(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), 1.0)}
+    calibrated = replace(known, known=replace(known.known, grain={"top": 9.0}), scores=scores, report={"alarms": 0})
+    calibrated.save(first)
+    shutil.rmtree(second)
+    monkeypatch.delattr("plait.train.policy.usual")  # nothing is measured again
+    train(policy, config, dataset, run)
+    assert Calibration.load(first, trained).scores.keys() == scores.keys()
+    assert Calibration.load(second, trained) == replace(calibrated, scores={})
 
 
 def test_the_moments_of_a_window_are_execute_steps_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

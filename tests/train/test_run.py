@@ -83,6 +83,21 @@ def test_of_a_calibration_the_next_checkpoint_takes_over_what_is_not_of_the_weig
     assert "the run went on since the safety envelope was calibrated" in (missing("runs/x", taken) or "")
 
 
+def test_what_the_data_tell_is_kept_until_there_is_a_calibration(tmp_path: Path) -> None:
+    policy, run, state = small_policy(), open_run(tmp_path), TrainState.start(tiny.Model(), tiny.CONFIG)
+    run.usual = Calibration(Known((-1.0,), (1.0,), policy.tokenizer, {}), Seen((-1.0,), (1.0,)))
+    first = run.save(state)
+    assert Calibration.load(first, policy) == run.usual
+    calibrated = replace(run.usual, known=replace(run.usual.known, grain={"front": 2.0}), report={"alarms": 0})
+    calibrated.save(first)
+    state.step += 1
+    second = run.save(state)
+    assert Calibration.load(second, policy) == calibrated
+    (second / "safety.json").write_text("{")
+    state.step += 1
+    assert Calibration.load(run.save(state), policy) == run.usual
+
+
 def test_a_run_without_a_checkpoint_may_begin_again_with_other_settings(tmp_path: Path) -> None:
     open_run(tmp_path)
     open_run(tmp_path, {"train": {"steps": 20}})

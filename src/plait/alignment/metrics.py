@@ -27,7 +27,8 @@ def compute_alignment_metrics(
     Args:
         vision_embeds, text_embeds: ``[n, d]`` each, n at least 2; rows of the same number belong together.
         groups: one value per pair, the caption itself or an id. Where it is equal, images and texts are right answers
-            to each other. Omitted, only the other half of a pair is right.
+            to each other, and the texts are copies of one, which takes one place among the answers. Omitted, only the
+            other half of a pair is right.
 
     Returns:
         ``matched_similarity``, ``mean_similarity``: cosine of pairs, and of all combinations.

@@ -57,15 +57,22 @@ class Calibrate(Verb):
         calibration = calibrate(policy, data, self.false_alarms, checkpoint.provenance(found), driven=driven)
         report = calibration.report
         print(f"{report['alarms']} of {report['episodes']['verify']} further {report['from']} had an alarm")
+        if not self.rollouts:
+            print("in closed loop, expect more false alarms; with --rollouts 800, about the share that is asked for")
         print(f"kept in {calibration.save(found)}")
 
 
 def missing(checkpoint: Path | str, calibration: "Calibration") -> str | None:
-    """What an envelope that has learned nothing, or not for these weights, lets pass; None where it was calibrated."""
+    """What an envelope that knows nothing, or its data alone, lets pass; None where it has scores for these weights."""
     if calibration.scores:
         return None
     if calibration.report:
         passes = "the run went on since the safety envelope was calibrated: what looks unusual to these weights passes"
         return f"{passes} unnoticed; plait calibrate {checkpoint} DATASET learns it again"
-    passes = "the safety envelope is not calibrated: unusual states, pictures and actions pass unnoticed"
-    return f"{passes}; plait calibrate {checkpoint} DATASET shows it clean ones"
+    known, seen = calibration.known, calibration.seen
+    kinds = {"states": known.state_low, "actions": seen.low, "noise": known.grain}
+    names = " and ".join(", ".join(kind for kind, found in kinds.items() if found).rsplit(", ", 1))
+    passes = "unusual states, pictures and actions pass unnoticed"
+    if names:
+        passes = f"it knows the {names} of the training, and what else is unusual passes unnoticed"
+    return f"the safety envelope is not calibrated: {passes}; plait calibrate {checkpoint} DATASET shows it clean ones"

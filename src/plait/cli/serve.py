@@ -50,7 +50,7 @@ class Serve(Verb):
     keep_memory: bool = False
     """A new instruction does not begin a new episode for the policy's memory."""
     compile: bool = False
-    """Compile the policy first: it starts half a minute to two later, answers are faster. Needs a C++ compiler."""
+    """Compile the policy first: half a minute to two more to start, on a GPU faster answers. Needs a C++ compiler."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format in which the policy multiplies: bfloat16 is faster on most GPUs, evaluations have float32."""
     batch: int = 16

@@ -15,7 +15,8 @@ from plait.diagnose.cost import Cost, cost_cells
 from plait.evaluate.statistics import wilson
 
 SUCCESS = ("fusion", "demos", "mispaired", "success", "seeds", "unseen", "follows")
-SIZE = ("fusion", "rate", "width", "parameters", "off", "training", "GFLOPs", "p50", "p99", "memory")
+SIZE = ("fusion", "rate", "width", "parameters", "off", "training")
+COST = ("fusion", "GFLOPs", "p50", "p99", "memory")
 NOTES = (
     "success: scenes that training never saw, words as in training. seeds: the worst and the best training's success.",
     "unseen: the target is a pair of colour and shape that no demonstration has. follows: another object of the same "
@@ -124,19 +125,26 @@ def _line(results: Sequence[dict[str, Any]], cell: Cell, costs: Mapping[str, Cos
 
 
 def tables(lines: Sequence[Line]) -> list[Table]:
-    """For a terminal: what was reached, and by policies of what size and cost."""
-    return [_table(*_success(lines)), _table(*_size(lines))]
+    """For a terminal: what was reached, with what size, at what cost; three, to fit 80 columns."""
+    return [_table(*part) for part in _parts(lines)]
 
 
 def write_markdown(path: Path, setup: Setup, hardware: str, lines: Sequence[Line]) -> None:
     """The tables, what their columns mean, and with what they were made."""
-    parts = [f"# Fusions on {setup.env}", "![](results.png)", _markdown(*_success(lines)), _markdown(*_size(lines))]
+    parts = [f"# Fusions on {setup.env}", "![](results.png)", *(_markdown(*part) for part in _parts(lines))]
     made = json.dumps(asdict(setup), ensure_ascii=False)
     parts += ["\n".join(f"- {note}" for note in NOTES), f"Made with `{made}` on {hardware}."]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 Rows = list[tuple[str, ...]]
+
+
+def _parts(lines: Sequence[Line]) -> list[tuple[tuple[str, ...], Rows]]:
+    """Headings and rows of each table."""
+    fusions = {line.fusion: line for line in lines if not line.contrast}.values()
+    costs = [(line.fusion, *cost_cells(line.cost)[1:]) for line in fusions]
+    return [_success(lines), (SIZE, [_size(line) for line in fusions]), (COST, costs)]
 
 
 def _success(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
@@ -151,30 +159,18 @@ def _success(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
     return tuple(SUCCESS[place] for place in shown), [tuple(row[place] for place in shown) for row in rows]
 
 
-def _size(lines: Sequence[Line]) -> tuple[tuple[str, ...], Rows]:
-    """Headings and rows, one for each fusion."""
-    rows: Rows = []
-    for line in {line.fusion: line for line in lines if not line.contrast}.values():
-        off = f"{line.off:+.1%}" + (" !" if abs(line.off) > TOLERANCE else "")
-        parameters, *rest = cost_cells(replace(line.cost, parameters=line.parameters))
-        rows.append(
-            (
-                line.fusion,
-                f"{line.rate:g}",
-                str(line.width),
-                parameters,
-                off,
-                "–" if line.train_s is None else f"{line.train_s:.0f} s",
-                *rest,
-            )
-        )
-    return SIZE, rows
+def _size(line: Line) -> tuple[str, ...]:
+    parameters, *_ = cost_cells(replace(line.cost, parameters=line.parameters))
+    off = f"{line.off:+.1%}" + (" !" if abs(line.off) > TOLERANCE else "")
+    training = "–" if line.train_s is None else f"{line.train_s:.0f} s"
+    return line.fusion, f"{line.rate:g}", str(line.width), parameters, off, training
 
 
 def _table(headings: tuple[str, ...], rows: Rows) -> Table:
     drawn = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for place, heading in enumerate(headings):
-        drawn.add_column(heading, justify="right" if place else "left", no_wrap=True)
+        # what is too wide goes on in a second line; only a name cannot
+        drawn.add_column(heading, justify="right" if place else "left", no_wrap=not place)
     for row in rows:
         drawn.add_row(*row)
     return drawn

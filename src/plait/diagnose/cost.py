@@ -25,8 +25,7 @@ class Cost:
 
     Attributes:
         parameters: of the module.
-        flops: multiplications and additions in matrix products, convolutions and attention; recurrent layers are not
-            counted.
+        flops: multiplications and additions in matrix products, convolutions, attention and recurrent layers.
         p50_ms, p99_ms: median and 99th percentile of the time, in milliseconds.
         peak_bytes: memory that the call takes at its highest point, besides the weights and what it is given.
     """
@@ -38,11 +37,11 @@ class Cost:
     peak_bytes: int
 
 
-def cost_cells(cost: Cost) -> tuple[str, ...]:
-    """For a table: parameters, GFLOPs, median, 99th percentile, memory."""
+def cost_cells(cost: Cost, unit: float = 1e9) -> tuple[str, ...]:
+    """For a table: parameters, FLOPs in ``unit`` (GFLOPs), median, 99th percentile, memory."""
     return (
         f"{cost.parameters / 1e6:.2f} M",
-        f"{cost.flops / 1e9:.3f}",
+        f"{cost.flops / unit:.3f}",
         f"{cost.p50_ms:.2f} ms",
         f"{cost.p99_ms:.2f} ms",
         f"{cost.peak_bytes / 2**20:.1f} MiB",

@@ -92,13 +92,12 @@ def _module(part: object) -> nn.Module:
 
 
 def _shown(whole: Cost, found: dict[str, Cost], training_only: int) -> list[str]:
-    rows = [(name, *cost_cells(cost)) for name, cost in found.items()]
-    rows.append(("whole", *cost_cells(whole)))
-    header = ("part", "parameters", "GFLOPs", "median", "99th percentile", "peak memory")
+    rows = [(name, *cost_cells(cost, unit=1e6)) for name, cost in [*found.items(), ("whole", whole)]]
+    header = ("part", "parameters", "MFLOPs", "median", "99th percentile", "peak memory")
     text = (
         "One decision for one robot, from its pictures, state and words to its actions: the whole has the preparation "
-        "in it, but no way from and to the robot. Operations are counted in matrix products, convolutions and "
-        "attention, not in recurrent layers; memory is what a call takes besides the weights and what it is given. The "
+        "in it, but no way from and to the robot. Operations are counted in matrix products, convolutions, "
+        "attention and recurrent layers; memory is what a call takes besides the weights and what it is given. The "
         "times of the parts do not add up to that of the whole, which runs them one after another without waiting for "
         "each."
     )

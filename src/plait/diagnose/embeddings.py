@@ -131,7 +131,7 @@ def _shared(camera: Tensor, words: Tensor, told: list[str]) -> Numbers:
         return {}
     chance = sum(number**2 for number in Counter(told).values()) / len(told) ** 2
     found = compute_alignment_metrics(camera, words, groups=told) | measure_modality_gap(camera, words)
-    return found | {"retrieval_chance": chance}
+    return found | {"retrieval_chance": chance, "retrieval_texts": len(set(told))}
 
 
 def _probes(found: Embedded, labels: list[str], truth: Truth | None) -> Probes:
@@ -260,12 +260,13 @@ def _retrieval(numbers: Numbers) -> list[str]:
     pairs = {name: pair for name, pair in numbers[AFTER].items() if SPREAD[0] in pair}
     if not pairs:
         return []
-    chance = next(iter(pairs.values()))["retrieval_chance"]
+    first, scenes = next(iter(pairs.values())), numbers["scenes"]
     found = (
         "R@1, R@5 and R@10 are the share of pictures of which the 1, 5 or 10 closest words, by cosine, have their own "
-        f"among them, and the same from words to pictures: more is better, and of R@1 chance is {100 * chance:.1f} %. "
-        f"The median rank is the median place of the first right one in the order of {numbers['scenes']} scenes: 1 is "
-        "best."
+        "among them, and the same from words to pictures: more is better, and of R@1 chance is "
+        f"{100 * first['retrieval_chance']:.1f} %. The median rank is the median place of the first right one: 1 is "
+        f"best. Pictures look for one of {first['retrieval_texts']} different instructions, words for one of {scenes} "
+        "pictures."
     )
     spread = (
         "Alignment is the mean squared distance of a picture and its words, at unit length: 0 is best, 4 is opposite. "

@@ -372,9 +372,9 @@ def _stacked(rows: list[Observation], like: Observation, spec: Spec) -> Observat
 
 
 def _box(spec: Spec, calibration: Calibration) -> dict[str, Any]:
-    """Where training saw the hand, and a tenth of that beyond; {} where that is not known."""
+    """Where training saw the hand, and a tenth of that beyond; {} where that, or how actions move it, is not known."""
     known = calibration.known
-    if spec.position is None or known.state_low is None or known.state_high is None:
+    if Bounds(spec).scale is None or spec.position is None or known.state_low is None or known.state_high is None:
         return {}
     low, high = (np.array(side)[list(spec.position)] for side in (known.state_low, known.state_high))
     room = 0.1 * (high - low)

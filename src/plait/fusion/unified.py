@@ -28,7 +28,8 @@ class UnifiedConfig:
         stride: makes each camera's grid coarser before it enters, so that attention costs less.
         stages: channels of the residual blocks that each camera's grid goes through before it meets anything, one
             each; every one after the first halves the grid. () where the encoder is deep.
-        actions: learned action tokens in the sequence; only they come out. 0: none, and every modality comes out.
+        actions: learned action tokens in the sequence; only they come out. 0: none, and every modality comes out. A
+            discrete head on such tokens (form tokens) stayed at chance on the tabletop, 24 %; without them, 86 %.
         readout: how a camera's grid becomes one token afterwards (without action tokens).
         cells: rows and columns that the flatten read-out tells apart.
         width: of each fused token.

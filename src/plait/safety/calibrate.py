@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from plait.data.frames import VideoFrames
 from plait.data.lerobot import Dataset
 from plait.data.loader import held_out
 from plait.data.tables import EpisodeRow
@@ -48,9 +49,10 @@ def calibrate(
 
     A quarter of the episodes gives mean and covariance; half the threshold, which is such that a new episode has any
     score above it with a probability of at most ``false_alarms`` (split conformal prediction, on the episodes' largest
-    scores); the rest tells how often there is an alarm all the same. That is the probability over thresholds, too: one
-    that was set by few episodes may be far off, since the largest scores lie far apart. So it is set ``SURE`` enough,
-    or by the largest score where the episodes do not suffice for that.
+    scores); the rest tells how often there is an alarm all the same (``report``: ``alarms``, of the envelope with
+    everything present, and ``alarms_by_pattern``, of each score alone). That is the probability over thresholds, too:
+    one that was set by few episodes may be far off, since the largest scores lie far apart. So it is set ``SURE``
+    enough, or by the largest score where the episodes do not suffice for that.
 
     Args:
         dataset: clean demonstrations, such as those of the training.
@@ -68,14 +70,12 @@ def calibrate(
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     if differences := policy.spec.differences(data.spec, "the policy", "the dataset"):
         raise ValueError(f"this policy does not fit dataset {data.path}: {'; '.join(differences)}")
-    known, seen = _ranges(data)
-    known = replace(known, tokenizer=policy.tokenizer, grain=_grain(data))
-    clean = Calibration(known, seen, {}, Calibration.of(policy, provenance).droppable)
+    clean = usual(policy, data, provenance)
     policy.eval()
     rows: dict[str, list[EpisodeRow]] = {}
     if driven is None:
         rows = _parts(data, (provenance or {}).get("train", {}), false_alarms, episodes, seed)
-        parts = {name: _features(policy, data, some) for name, some in rows.items() if name != "verify"}
+        parts = {name: _features(policy, data, some) for name, some in rows.items()}
     else:
         order = np.random.default_rng(seed).permutation(len(driven))
         parts = _split([driven[i] for i in order], false_alarms, "rollouts")
@@ -89,10 +89,26 @@ def calibrate(
         "from": "demonstrations" if driven is None else "rollouts",
         "episodes": {name: len(some) for name, some in (rows or parts).items()},
         "alarms": sum(map(bool, alarms)),
+        "alarms_by_pattern": {name: _above(parts["verify"], score, name) for name, score in calibration.scores.items()},
         "reasons": sorted({reason for reasons in alarms for reason in reasons})[:10],
         "dataset": data.content(),
     }
     return replace(calibration, report=report)
+
+
+def usual(policy: Policy, data: Dataset, provenance: dict[str, Any] | None = None, videos: bool = True) -> Calibration:
+    """What the data alone tell, whatever the weights are: everything but the scores.
+
+    Args:
+        provenance: of the checkpoint, as in ``calibrate``.
+        videos: measure the grain of cameras that are stored as video, too; to look for frames all over them takes long.
+
+    Raises:
+        ValueError: a picture is missing or broken.
+    """
+    known, seen = _ranges(data)
+    known = replace(known, tokenizer=policy.tokenizer, grain=_grain(data, videos))
+    return Calibration(known, seen, {}, Calibration.of(policy, provenance).droppable)
 
 
 def pooled(policy: Policy, inputs: Inputs) -> NDArray[np.float32]:
@@ -152,22 +168,19 @@ def _split(episodes: Sequence[T], false_alarms: float, what: str) -> dict[str, l
 
 def _ranges(data: Dataset) -> tuple[Known, Seen]:
     """Of states and actions, and the largest change between two actions of an episode."""
-    statistics = data.statistics()
-    numbers = lambda feature, name: tuple(map(float, statistics[feature][name]))  # noqa: E731
-    known = (
-        Known(numbers("observation.state", "min"), numbers("observation.state", "max")) if data.spec.state else Known()
-    )
+    ends = lambda column: (tuple(column.amin(dim=0).tolist()), tuple(column.amax(dim=0).tolist()))  # noqa: E731
+    known = Known() if data.state is None else Known(*ends(data.state))
     together = data.episode_index[1:] == data.episode_index[:-1]
     change = (data.action[1:] - data.action[:-1]).abs()[together].amax(dim=0) if together.any() else None
-    seen = Seen(numbers("action", "min"), numbers("action", "max"), None if change is None else tuple(change.tolist()))
-    return known, seen
+    return known, Seen(*ends(data.action), None if change is None else tuple(change.tolist()))
 
 
-def _grain(data: Dataset) -> dict[str, float]:
+def _grain(data: Dataset, videos: bool) -> dict[str, float]:
     """The largest of each camera."""
+    cameras = [name for name in data.spec.cameras if videos or not isinstance(data.frames[name], VideoFrames)]
     frames = np.arange(0, len(data), max(1, len(data) // PICTURES))
     pictures = lambda camera: data.images(camera, frames).numpy()  # noqa: E731
-    return {camera: max(grain(few(picture)) for picture in pictures(camera)) for camera in data.spec.cameras}
+    return {camera: max(grain(few(picture)) for picture in pictures(camera)) for camera in cameras}
 
 
 def _scores(fit: list[Features], fresh: list[Features], false_alarms: float) -> dict[str, Score]:
@@ -240,6 +253,11 @@ def _alarm(
         if envelope.mode is not Mode.NOMINAL:
             return envelope.reasons
     return ()
+
+
+def _above(episodes: list[Features], score: Score, name: str) -> int:
+    """In how many episodes the score of this pattern raises an alarm."""
+    return sum(float(score.distance(episode[name]).max()) > score.threshold for episode in episodes)
 
 
 def _strange(episode: Features, calibration: Calibration, spec: Spec) -> tuple[str, ...]:

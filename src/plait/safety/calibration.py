@@ -88,7 +88,7 @@ class Calibration:
 
     @classmethod
     def find(cls, path: Path | str, policy: "Policy") -> "Calibration":
-        """Of a checkpoint, or the newest one of a run: ``load`` where it was calibrated, else ``of``."""
+        """Of a checkpoint, or the newest one of a run: ``load`` where there is a file, else ``of``."""
         from plait import checkpoint
 
         folder = checkpoint.find(path)
@@ -144,9 +144,9 @@ class Calibration:
 
 
 def carry_over(before: Path, after: Path) -> None:
-    """From a calibrated checkpoint to one with other weights of the same run: the ranges stay, which are those of the
-    data; scores are of the weights, and have to be learned again. Nothing happens where ``before`` was not calibrated,
-    or its file is damaged.
+    """From a checkpoint to one with other weights of the same run: the ranges stay, which are those of the
+    data; scores are of the weights, and have to be learned again. Nothing happens where ``before`` has no
+    calibration, or its file is damaged.
     """
     with suppress(OSError, ValueError):  # no training ends for that
         told = json.dumps({**read_json(before / FILE), "thresholds": {}}, indent=1, ensure_ascii=False)

@@ -30,7 +30,6 @@ from plait.safety.modes import Mode
 from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, responsive
 from plait.serve.keys import Keys, accepted, agree, observed, taken
 from plait.serve.metrics import Report, percentiles
-from plait.types import Observation
 
 RECENT = 8  # predictions by which it is told how long the next one takes
 
@@ -152,8 +151,7 @@ class ControlLoop:
 
     While it is in ``hold`` or ``stopped``, and when the watchdog has commanded a hold, the chunk is dropped, and so is
     what is being predicted: the robot stands until there is an answer to a question that was asked later.
-
-    Before each ``act``, ``stamp`` is set to that of the action.
+    Before each ``act``, ``stamp`` is set to that of its action.
 
     Args:
         policy: on its device; it belongs to the loop from here on.
@@ -300,7 +298,9 @@ class ControlLoop:
             if plan.asked:
                 self.envelope.unanswered(now, now - plan.asked.seen, self.policy.horizon)
             if plan.asked is None and self.envelope.mode.asks and self._is_due(plan, tick):
-                self._ask(plan, judged.observation, tick, now)
+                answer = self._thread.submit(self.engine, [Question(judged.observation, plan.memory, tick == 0)])
+                asked = _Asked(answer, tick, now, self.envelope.present, self.envelope.mode.stands)
+                plan.asked, plan.last = asked, tick
             if tick == 0 and plan.asked:  # there is nothing to do meanwhile
                 patience = max(CLOSE_S, self.policy.horizon / self.rate)
                 if wait([plan.asked.answer], patience).not_done:
@@ -323,10 +323,6 @@ class ControlLoop:
         if self.policy.memory is not None:
             return tick % self.execute == 0
         return tick >= plan.due(self.execute) or (plan.chunk is None and not self.envelope.mode.stands)
-
-    def _ask(self, plan: _Plan, observation: Observation, tick: int, seen: float) -> None:
-        answer = self._thread.submit(self.engine, [Question(observation, plan.memory, tick == 0)])
-        plan.asked, plan.last = _Asked(answer, tick, seen, self.envelope.present, self.envelope.mode.stands), tick
 
     def _receive(self, plan: _Plan, asked: _Asked, tick: int) -> None:
         plan.asked, answer = None, asked.answer.result()[0]
@@ -351,7 +347,7 @@ class ControlLoop:
         held = any(self.envelope.counts.get(why) != before.get(why) for why in HELD_BACK)
         plan.modes.append(str(Mode.HOLD if held else self.envelope.mode))
         plan.reasons = self.envelope.reasons or plan.reasons
-        return allowed, self._seen if action is None or held else plan.seen
+        return allowed, self._seen if action is None or held or self.envelope.mode.stands else plan.seen
 
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()

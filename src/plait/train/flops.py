@@ -36,7 +36,7 @@ def peak(device: torch.device) -> float | None:
 def sample_flops(model: nn.Module, batch: Any, autocast: torch.autocast) -> float:
     """What the forward and the backward pass of one of the batch's samples compute; the model stays as it is.
 
-    cuDNN's recurrent layers and the optimiser are not counted.
+    The optimiser is not counted.
     """
     rows = min(len(batch), ROWS)
     few = pytree.tree_map(_first(rows, len(batch)), batch)

@@ -16,6 +16,8 @@ from plait.encoders.tokenizer import Tokenizer
 from plait.files import locked, room
 from plait.nn.device import current, pick_device
 from plait.policy import PolicyConfig
+from plait.safety.calibrate import usual
+from plait.safety.calibration import FILE
 from plait.train.config import TrainConfig
 from plait.train.distributed import first, joined
 from plait.train.dropout import ModalityDropout
@@ -64,6 +66,8 @@ def train(
             with first(world):
                 run = Run(out, _made_with(policy, config, data, init), checkpoint.save, config.keep)
             if run.step() < config.steps:
+                if world.leads and not any((newest / FILE).is_file() for newest in run.checkpoints()[-1:]):
+                    run.usual = usual(model, data, run.made_with, videos=False)
                 with current(pick_device(config.device)):
                     fit(model, _source(data, model, config, world), config, run, world)
             else:

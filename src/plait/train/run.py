@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from plait.config import differences, refuse_other
 from plait.files import read_json, room, write_whole
-from plait.safety.calibration import carry_over
+from plait.safety.calibration import FILE, Calibration, carry_over
 from plait.train.state import NUMBERS, TrainState
 
 Save = Callable[..., object]
@@ -38,12 +38,17 @@ class Run:
         save: writes one model as a checkpoint.
         keep: number of checkpoints that are kept.
 
+    Attributes:
+        usual: what the data alone tell the safety envelope of a policy, for the first checkpoint; the next ones take it
+            over, or what ``plait calibrate`` has made of it. None: nothing is known.
+
     Raises:
         ValueError: the folder holds checkpoints of a run made with something else or unknown, or what is no run.
     """
 
     def __init__(self, folder: Path, made_with: dict[str, Any], save: Save, keep: int = 2) -> None:
         self.folder, self.made_with, self.keep = folder, made_with, keep
+        self.usual: Calibration | None = None
         self._save = save
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoints():
@@ -82,6 +87,8 @@ class Run:
                 state.save(unfinished)
                 for before in older:
                     carry_over(before, unfinished)
+                if self.usual is not None and not (unfinished / FILE).exists():
+                    self.usual.save(unfinished)
 
             with room(target, lambda: saved(self.folder)):
                 self._save(state.ema.model, target, provenance, extra)
