@@ -29,6 +29,9 @@ def test_every_part_is_there_and_together_they_are_the_whole(answer):
     assert sum(part["flops"] for part in numbers["parts"].values()) == numbers["whole"]["flops"]
     assert numbers["available_ms"] == 1000 * policy.config.execute / REACH.rate
     assert "encoder of the top camera" in answer[0].parts[1]
+    counted = [part["flops"] for name, part in numbers["parts"].items() if not name.startswith("preparation")]
+    assert all(counted) and "MFLOPs" in answer[0].parts[1]
+    assert all(f"{number / 1e6:.3f}" in answer[0].parts[1] for number in counted)
 
 
 def test_the_whole_begins_with_the_pictures_and_the_words(monkeypatch):

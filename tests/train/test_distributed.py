@@ -195,6 +195,24 @@ def test_torchrun_is_interrupted_without_loss(tmp_path: Path) -> None:
     assert lines == ["stopping after this step and writing a checkpoint; once more stops at once", stopped]
 
 
+ENDED = """
+import os, torch, plait.train.distributed
+from torch import distributed as dist
+threads = lambda: [open(f"/proc/self/task/{each}/comm").read() for each in os.listdir("/proc/self/task")]
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+torch.optim.AdamW([torch.zeros(1)])  # loads the compiler, and with it torch.distributed.nn
+assert any("gloo" in name for name in threads())
+dist.destroy_process_group()
+assert not any("gloo" in name for name in threads())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are named in /proc")
+def test_no_thread_of_the_group_outlives_it() -> None:
+    """Else it could meet an interpreter that is no more, and abort a run that is finished."""
+    subprocess.run([sys.executable, "-c", ENDED], check=True, timeout=120)
+
+
 def test_torchrun_aligns_encoders_to_the_end(tmp_path: Path) -> None:
     """The fixture's pictures, told by its two instructions: held-out ones are measured once, by one process."""
     words = f"align --dataset {DATASET} --out {tmp_path / 'run'} --train.steps 4 --train.val-fraction 0.3 {SMALL}"

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: its functions keep the one that they are loaded with for ever
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
@@ -59,7 +60,7 @@ def joined(device: str) -> Iterator[World]:
         if store.add("failed", 1) == 1:
             raise
         raise SystemExit(1) from None
-    dist.destroy_process_group()
+    dist.destroy_process_group()  # its threads end here; those that outlive the interpreter can abort the process
 
 
 @contextmanager
