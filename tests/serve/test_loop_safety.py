@@ -19,7 +19,8 @@ from plait.safety.envelope import Envelope, SafetyConfig
 from plait.safety.modes import Mode
 from plait.serve import loop as module
 from plait.serve.batching import Answer, Hung, Question
-from plait.serve.loop import ControlLoop, Watchdog
+from plait.serve.loop import ControlLoop
+from plait.serve.watchdog import Watchdog
 from policies import SPEC, small_policy
 
 RATE = 20.0

@@ -5,11 +5,9 @@ print(loop.run(ticks=300))
 """
 
 import math
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -30,6 +28,8 @@ from plait.safety.modes import Mode
 from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, responsive
 from plait.serve.keys import Keys, accepted, agree, observed, taken
 from plait.serve.metrics import Report, percentiles
+from plait.serve.watchdog import Watchdog, terminable
+from plait.types import Observation
 
 RECENT = 8  # predictions by which it is told how long the next one takes
 
@@ -116,6 +116,11 @@ class _Plan:
     reasons: tuple[str, ...] = ()  # the last ones that there were
     starved: int = 0
 
+    @property
+    def achieved(self) -> float:
+        """Actions per second; 0 for fewer than two."""
+        return (len(self.left) - 1) / max(1e-9, self.left[-1] - self.left[0]) if self.left else 0.0
+
     def at(self, tick: int) -> Float[np.ndarray, " a"] | None:
         place = tick - self.first
         return self.chunk[place] if self.chunk is not None and 0 <= place < len(self.chunk) else None
@@ -133,6 +138,11 @@ class _Plan:
                 weight = (i + 1) / (blend + 1)
                 chunk[now + i - first] = weight * chunk[now + i - first] + (1 - weight) * old
         self.chunk, self.first, self.seen = chunk, first, seen
+
+    def leave(self, patience: float) -> None:
+        """Wait for what is being predicted, for so many seconds at most."""
+        if self.asked and not self.asked.answer.cancel():
+            wait([self.asked.answer], patience)
 
     def drop(self) -> None:
         """The robot stands: what was planned is not done later, nor what is being predicted."""
@@ -233,12 +243,11 @@ class ControlLoop:
             with responsive(), terminable(), self._held_at_last(), watchdog:
                 self._run(ticks, plan, keys, watchdog)
         finally:
-            if plan.asked and not plan.asked.answer.cancel():
-                wait([plan.asked.answer], 1 / self.rate + max(plan.infer, default=0.0) / 1e3)
+            plan.leave(1 / self.rate + max(plan.infer, default=0.0) / 1e3)
         return Report(
             ticks=len(plan.late),
             rate=self.rate,
-            achieved=(len(plan.left) - 1) / max(1e-9, plan.left[-1] - plan.left[0]) if plan.left else 0.0,
+            achieved=plan.achieved,
             misses=sum(late > 1e3 / self.rate for late in plan.late),
             starved=plan.starved,
             late_ms=percentiles(plan.late),
@@ -284,7 +293,7 @@ class ControlLoop:
         self.stamp = Stamp(self.stamp.sequence + 1, 1e3 * (time.monotonic() - seen), 1e3 * valid)
         self.robot.act(action)
 
-    def _run(self, ticks: int, plan: _Plan, keys: Keys, watchdog: "Watchdog") -> None:
+    def _run(self, ticks: int, plan: _Plan, keys: Keys, watchdog: Watchdog) -> None:
         due = time.monotonic()
         for tick in range(ticks):
             message = self._told()
@@ -298,9 +307,7 @@ class ControlLoop:
             if plan.asked:
                 self.envelope.unanswered(now, now - plan.asked.seen, self.policy.horizon)
             if plan.asked is None and self.envelope.mode.asks and self._is_due(plan, tick):
-                answer = self._thread.submit(self.engine, [Question(judged.observation, plan.memory, tick == 0)])
-                asked = _Asked(answer, tick, now, self.envelope.present, self.envelope.mode.stands)
-                plan.asked, plan.last = asked, tick
+                self._ask(plan, judged.observation, tick, now)
             if tick == 0 and plan.asked:  # there is nothing to do meanwhile
                 patience = max(CLOSE_S, self.policy.horizon / self.rate)
                 if wait([plan.asked.answer], patience).not_done:
@@ -323,6 +330,10 @@ class ControlLoop:
         if self.policy.memory is not None:
             return tick % self.execute == 0
         return tick >= plan.due(self.execute) or (plan.chunk is None and not self.envelope.mode.stands)
+
+    def _ask(self, plan: _Plan, observation: Observation, tick: int, seen: float) -> None:
+        answer = self._thread.submit(self.engine, [Question(observation, plan.memory, tick == 0)])
+        plan.asked, plan.last = _Asked(answer, tick, seen, self.envelope.present, self.envelope.mode.stands), tick
 
     def _receive(self, plan: _Plan, asked: _Asked, tick: int) -> None:
         plan.asked, answer = None, asked.answer.result()[0]
@@ -352,49 +363,3 @@ class ControlLoop:
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()
         return {**message, "prompt": self.instruction} if self.instruction else message
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM interrupts as Ctrl-C does, where nobody handles it and where Python lets it be handled."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class Watchdog:
-    """Calls ``stalled``, from a thread of its own, when nothing has fed it for so many seconds; once until it is fed
-    again. It watches from the first ``feed`` on, while its context is entered.
-
-    Attributes:
-        stalls: how often that was.
-    """
-
-    def __init__(self, seconds: float, stalled: Callable[[], None]) -> None:
-        self.seconds, self.stalled, self.stalls = seconds, stalled, 0
-        self._fed: float | None = None
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="plait-watchdog", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-
-    def feed(self) -> None:
-        self._fed = time.monotonic()
-
-    def _watch(self) -> None:
-        while not self._end.wait(self.seconds / 4):
-            fed = self._fed
-            if fed is not None and time.monotonic() - fed > self.seconds:
-                self._fed, self.stalls = None, self.stalls + 1
-                with suppress(Exception):  # it goes on watching
-                    self.stalled()
