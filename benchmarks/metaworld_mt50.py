@@ -29,7 +29,6 @@ from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
 from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
-from plait.heads import FlowConfig
 from plait.heads.chunk import Start
 from plait.nn.device import Precision, pick_device
 from plait.nn.replay import Replay
@@ -286,7 +285,7 @@ def report(options: Options) -> None:
         _not_evaluated([seed for seed in options.seeds if seed not in each]),
         by_control(controls),
         by_task(together),
-        _protocol(options, next(iter(each.values()))["protocol"]),
+        _protocol(next(found for name, found in phases.items() if name.startswith("evaluate"))),
         _by_phase(options, phases),
         _latencies(phases),
         LIMITS.format(missing=MISSING[options.quality], demonstrations=options.demonstrations),
@@ -364,19 +363,19 @@ def by_task(found: Row) -> str:
     return table(("task", "tier", "success"), [(task, one["tier"], _bracketed(one, 0)) for task, one in tasks])
 
 
-def _protocol(options: Options, told: Row) -> str:
-    """What an episode is, in words."""
-    head = options.recipe.policy.head
-    assert isinstance(head, FlowConfig)
-    temperature = head.temperature if options.temperature is None else options.temperature
+def _protocol(found: Row) -> str:
+    """What an episode of an evaluation is, in words."""
+    told, settings = found["cells"]["as trained"]["protocol"], found["settings"]
+    head = settings["policy"]["head"]
+    temperature = head["temperature"] if settings["temperature"] is None else settings["temperature"]
     size, (left, top, right, bottom) = told["policy_image_size"], told["env_args"]["crop"]
     return (
         f"Protocol: camera `{CAMERA}` at {size} x {size} pixels (of its picture the part from {left:g}, {top:g} to "
         f"{right:g}, {bottom:g}), the hand's position and the gripper as state, one sentence a task; "
-        f"{options.episodes} episodes for each task and training, at most {told['horizon']} steps, success at any of "
-        f"them; a prediction every {told['execute']} steps, sampled in {head.steps} Euler steps at temperature "
-        f"{temperature:g}. Seeds of the episodes: {told['episode_seeds']}; seed = {100 * options.scenes} + that of the "
-        "training."
+        f"{settings['episodes']} episodes for each task and training, at most {told['horizon']} steps, success at any "
+        f"of them; a prediction every {told['execute']} steps, sampled in {head['steps']} Euler steps at temperature "
+        f"{temperature:g}. Seeds of the episodes: {told['episode_seeds']}; seed = {told['seed']}, and so on "
+        "for each further training."
     )
 
 

@@ -1,14 +1,28 @@
 """Random numbers for the rows of a batch, the same whichever process has which rows.
 
 Processes that train together are seeded alike: each draws for the whole batch, in the order of the processes, and keeps
-its own rows.
+its own rows. In validation each has whole batches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
+
+_whole = False  # whether a batch lies in one process
+
+
+@contextmanager
+def whole_batches() -> Iterator[None]:
+    """In this block a batch is not divided among the processes."""
+    global _whole
+    before, _whole = _whole, True
+    try:
+        yield
+    finally:
+        _whole = before
 
 
 def own_rows(draw: Callable[[int], Tensor], rows: int) -> Tensor:
@@ -17,7 +31,7 @@ def own_rows(draw: Callable[[int], Tensor], rows: int) -> Tensor:
     >>> own_rows(lambda rows: torch.zeros(rows, 7), 2).shape
     torch.Size([2, 7])
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if _whole or not (distributed.is_available() and distributed.is_initialized()):
         return draw(rows)
     first = distributed.get_rank() * rows
     return draw(distributed.get_world_size() * rows)[first : first + rows]
@@ -39,4 +53,5 @@ class Dropout(nn.Dropout):
     def forward(self, input: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         if not self.training or self.p == 0:
             return input
-        return input * (uniform_like(input) >= self.p) / (1 - self.p)
+        kept = uniform_like(input.float()) >= self.p  # in 16 bits, few numbers are near 0
+        return input * kept / (1 - self.p)

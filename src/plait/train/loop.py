@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from plait.data.streams import MODEL, stream_seed
 from plait.data.world import ALONE, World
 from plait.nn.device import pick_autocast, pick_device
+from plait.nn.noise import whole_batches
 from plait.nn.replay import Replay
 from plait.train.config import TrainConfig
 from plait.train.distributed import any_wishes, average, take_from_first, total, wait
@@ -127,12 +128,12 @@ def validate(
     model: nn.Module, source: Source, device: torch.device, autocast: torch.autocast, world: World = ALONE
 ) -> Iterator[tuple[str, float]]:
     """The mean of each loss over the held-out samples of all processes; nothing when there are none."""
-    torch.manual_seed(0)  # a loss that draws noise draws the same at every validation
     take_from_first(model.buffers(), world)  # its batch norm is what is saved
     sums: dict[str, Tensor] = {}
     samples = 0
-    with gathered(model):  # one process may have a batch more than another
-        for batch in source.validation():
+    with gathered(model), whole_batches():  # one process may have a batch more than another
+        for own, batch in enumerate(source.validation()):
+            torch.manual_seed(own * world.size + world.rank)  # the same noise every time, whoever has the batch
             with autocast:
                 losses = model.loss(batch.to(device, non_blocking=True))  # pyright: ignore[reportCallIssue]
             for name, value in losses.items():
