@@ -9,7 +9,7 @@ has seen, and 8 (one run on one machine). Every training has scenes of its own.
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,19 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from metaworld_report import (
+    LIMITS,
+    MISSING,
+    Row,
+    beside_published,
+    by_control,
+    by_task,
+    latencies,
+    not_evaluated,
+    pooled,
+    protocol,
+    without_episodes,
+)
 from publish import RESULTS, publish, table
 
 from plait import checkpoint
@@ -24,10 +37,9 @@ from plait.config import differences, refuse_other, to_dict
 from plait.diagnose.cost import measure, parameters
 from plait.encoders.recall import Recall
 from plait.envs.metaworld.env import TABLE
-from plait.envs.metaworld.tasks import TIERS, chosen
+from plait.envs.metaworld.tasks import chosen
 from plait.evaluate.alter import Blanked
 from plait.evaluate.rollout import evaluate
-from plait.evaluate.statistics import by_tier, mean_of_tiers, share
 from plait.files import read_json, write_whole
 from plait.heads.chunk import Start
 from plait.nn.device import Precision, pick_device
@@ -44,17 +56,6 @@ from plait.types import Observation
 
 CAMERA = "corner2"
 SHOWN = DemonstrationConfig(pushes=1.0, slips=1 / 60, longest=250, tries=5)
-PUBLISHED = (  # the authors' own numbers: model, parameters, easy, medium, hard, very hard, mean of tiers, source
-    ("FabriVLA", "0.89 B", 95.0, 88.2, 86.7, 90.0, 90.0, "arXiv 2607.08575"),
-    ("LA4VLA-1B", "1 B", 88.9, 94.5, 66.7, 100.0, 87.5, "arXiv 2606.27295"),
-    ("Evo-1", "0.77 B", 89.2, 76.8, 77.2, 79.2, 80.6, "arXiv 2511.04555"),
-    ("ProgVLA", "0.1 B", None, None, None, None, 78.5, "arXiv 2605.28231"),
-    ("SmolVLA", "2.25 B", 87.1, 51.8, 70.0, 64.0, 68.2, "arXiv 2506.01844"),
-    ("SmolVLA", "0.45 B", 82.5, 41.8, 45.0, 60.0, 57.3, "arXiv 2506.01844"),
-    ("pi0", "3.5 B", 80.4, 40.9, 36.7, 44.0, 50.5, "arXiv 2506.01844"),
-    ("TinyVLA", "", 77.6, 21.5, 11.4, 15.8, 31.6, "arXiv 2506.01844"),
-    ("Diffusion Policy", "", 23.1, 10.7, 1.9, 6.1, 10.5, "arXiv 2506.01844"),
-)
 Phase = Literal["record", "train", "evaluate", "bfloat16", "controls", "latency", "report"]
 ALL: tuple[Phase, ...] = ("record", "train", "evaluate", "bfloat16", "controls", "latency", "report")
 CHANGED: dict[Phase, dict[str, dict[str, Any]]] = {  # what is evaluated beside the policy as it is
@@ -64,15 +65,6 @@ CHANGED: dict[Phase, dict[str, dict[str, Any]]] = {  # what is evaluated beside 
         "black pictures": {"alter": (Blanked(camera_modality(CAMERA)),)},
     },
 }
-MISSING = {"fast": "shadows, reflections and smooth edges", "smooth": "shadows and reflections"}
-LIMITS = (
-    "Pictures are drawn without {missing}. The demonstrations are recorded anew with the same scripted experts, "
-    "{demonstrations} for each task (published: 50), but with an arm that is pushed off its way and a gripper that "
-    "slips now and then (`--pushes 1 --slips 0.0167`), and a scene in which the expert is stuck for a while is "
-    "recorded again (`--tries 5 --longest 250`); the published models were trained on other recordings. Of the "
-    "camera's picture the policy sees the part in which the tasks take place (0.7 of its width and height, the same "
-    "for all tasks). Push and push-back share one sentence, so that only the picture tells them apart."
-)
 
 
 @dataclass(frozen=True)
@@ -282,101 +274,26 @@ def report(options: Options) -> None:
     training = phases.get(options.file("train", next(iter(each))).stem, {})
     parts = (
         beside_published(together, seeds, training.get("parameters")),
-        _not_evaluated([seed for seed in options.seeds if seed not in each]),
+        not_evaluated([seed for seed in options.seeds if seed not in each]),
         by_control(controls),
         by_task(together),
-        _protocol(next(found for name, found in phases.items() if name.startswith("evaluate"))),
+        protocol(next(found for name, found in phases.items() if name.startswith("evaluate"))),
         _by_phase(options, phases),
-        _latencies(phases),
+        latencies(phases),
         LIMITS.format(missing=MISSING[options.quality], demonstrations=options.demonstrations),
     )
     text = "\n\n".join(filter(None, parts))
     print(text)
-    data = {"phases": {name: _without_episodes(found) for name, found in phases.items()}}
+    data = {"phases": {name: without_episodes(found) for name, found in phases.items()}}
     data |= {"pooled": {"seeds": list(each), **together}, "controls": controls}
     versions = next(iter(each.values()))["protocol"]["versions"]
     publish("metaworld_mt50", "Meta-World MT50", options.hardware, text, data, options.report, versions)
-
-
-Row = dict[str, Any]
 
 
 def _cells(options: Options, phases: dict[str, Row], phase: Phase, title: str) -> dict[int, Row]:
     """The evaluations of this title, by the seed of the training."""
     names = {seed: options.file(phase, seed).stem for seed in options.seeds}
     return {seed: phases[name]["cells"][title] for seed, name in names.items() if name in phases}
-
-
-def pooled(cells: Iterable[Row]) -> Row:
-    """All episodes of these evaluations together: success with its interval, as mean of tiers and in every group."""
-    rows = [row for cell in cells for row in cell["per_episode"]]
-    tasks = dict.fromkeys((row["task_name"], row["tier"]) for row in rows)
-    return {
-        "n_episodes": len(rows),
-        "mean_of_tiers": mean_of_tiers(rows),
-        "by_episode": share(row["success"] for row in rows),
-        "per_tier": by_tier(rows),
-        "per_task": {
-            task: {"tier": tier, **share(row["success"] for row in rows if row["task_name"] == task)}
-            for task, tier in tasks
-        },
-    }
-
-
-def _bracketed(found: Row, digits: int = 1, bold: str = "") -> str:
-    low, high = found["pc_success_ci95"]
-    return f"{bold}{found['pc_success']:.{digits}f}{bold} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def beside_published(found: Row, seeds: dict[int, Row], parameters: int | None) -> str:
-    tiers = found["per_tier"]
-    own = [f"{tiers[tier]['pc_success']:.1f}" if tier in tiers else "–" for tier in TIERS]
-    each = " ".join(f"{one['mean_of_tiers']['pc_success']:.1f}" for one in seeds.values())
-    mean = f"{_bracketed(found['mean_of_tiers'], bold='**')}, seeds {each}"
-    lines = [("**plait**", f"{parameters / 1e6:.1f} M" if parameters else "–", *own, mean, "this file")]
-    lines += [
-        (name, size, *("–" if value is None else f"{value:.1f}" for value in values), source)
-        for name, size, *values, source in PUBLISHED
-    ]
-    count = f"{_bracketed(found['by_episode'])} of {found['n_episodes']}, training seeds {', '.join(map(str, seeds))}"
-    note = f"By episode: {count}. Published numbers are the authors' own. Brackets: 95 % intervals."
-    header = ("model", "parameters", "easy", "medium", "hard", "very hard", "mean of tiers", "source")
-    return f"{table(header, lines)}\n\n{note}"
-
-
-def _not_evaluated(seeds: list[int]) -> str:
-    return f"**Not evaluated yet: seeds {', '.join(map(str, seeds))}.**" if seeds else ""
-
-
-def by_control(controls: dict[str, Row]) -> str:
-    header = ("what is changed", "training seeds", "episodes", "mean of tiers", "by episode")
-    lines = []
-    for title, found in controls.items():
-        shares = (_bracketed(found[key]) for key in ("mean_of_tiers", "by_episode"))
-        lines.append((title, ", ".join(map(str, found["seeds"])), found["n_episodes"], *shares))
-    return table(header, lines) if lines else ""
-
-
-def by_task(found: Row) -> str:
-    """The weakest first."""
-    tasks = sorted(found["per_task"].items(), key=lambda item: (item[1]["pc_success"], item[0]))
-    return table(("task", "tier", "success"), [(task, one["tier"], _bracketed(one, 0)) for task, one in tasks])
-
-
-def _protocol(found: Row) -> str:
-    """What an episode of an evaluation is, in words."""
-    told, settings = found["cells"]["as trained"]["protocol"], found["settings"]
-    head = settings["policy"]["head"]
-    temperature = head["temperature"] if settings["temperature"] is None else settings["temperature"]
-    size, (left, top, right, bottom) = told["policy_image_size"], told["env_args"]["crop"]
-    return (
-        f"Protocol: camera `{CAMERA}` at {size} x {size} pixels (of its picture the part from {left:g}, {top:g} to "
-        f"{right:g}, {bottom:g}), the hand's position and the gripper as state, one sentence a task; "
-        f"{settings['episodes']} episodes for each task and training, at most {told['horizon']} steps, success at any "
-        f"of them; a prediction every {told['execute']} steps, sampled in {head['steps']} Euler steps at temperature "
-        f"{temperature:g}. Seeds of the episodes: {told['episode_seeds']}; seed = {told['seed']}, and so on "
-        "for each further training."
-    )
 
 
 def _by_phase(options: Options, phases: dict[str, Row]) -> str:
@@ -396,31 +313,6 @@ def _by_phase(options: Options, phases: dict[str, Row]) -> str:
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
-
-
-def _latencies(phases: dict[str, Row]) -> str:
-    """Of the last training's policy."""
-    found = [found["latency"] for found in phases.values() if "latency" in found]
-    lines = [
-        (way, *(f"{ms[key]:.2f}" for key in ("p50_ms", "p99_ms"))) for way, ms in (found[-1] if found else {}).items()
-    ]
-    return table(("one prediction for one robot", "median (ms)", "99 % (ms)"), lines) if lines else ""
-
-
-def _without_episodes(found: Row) -> Row:
-    """The numbers of a phase; of its episodes the summaries, and whether each was a success."""
-    if "cells" not in found:
-        return found
-    return found | {
-        "cells": {
-            title: {
-                **cell["aggregated"],
-                **{key: cell[key] for key in ("per_task", "per_tier", "protocol")},
-                "successes": [[row["task_name"], row["success"]] for row in cell["per_episode"]],
-            }
-            for title, cell in found["cells"].items()
-        }
-    }
 
 
 if __name__ == "__main__":

@@ -39,6 +39,11 @@ class Training:
     env_args: dict[str, Any]
     options: tuple[str, ...] = ()
 
+    @property
+    def dataset(self) -> str:
+        """A name for it, the same where the demonstrations are."""
+        return "-".join(map(str, (self.env, *self.env_args.values())))
+
 
 RESNET = ("--vision", "timm", "--image-size", "128")  # timm's resnet18, from scratch
 TRANSFORMER = ("--fusion", "unified", "--fusion.stages", "--fusion.stride", "1", "--fusion.dim", "384")
@@ -86,13 +91,10 @@ class Case:
         return RECIPES[self.training.recipe]()
 
     @property
-    def folder(self) -> str:
-        """A name for its files."""
-        return self.title.replace(", ", "-").replace(" ", "-")
-
-    @property
     def name(self) -> str:
-        return f"{self.folder}-{self.device}{'-graph' if self.cuda_graph else ''}"
+        """Of its files."""
+        title = self.title.replace(", ", "-").replace(" ", "-")
+        return f"{title}-{self.device}{'-graph' if self.cuda_graph else ''}"
 
 
 @dataclass(frozen=True)
@@ -213,13 +215,12 @@ def main(
         report: folder of the results file.
     """
     chosen = list(cases(recipes, devices, graphs_only))
-    for case in {case.folder: case for case in chosen}.values():
-        shown = case.training
-        data = out / "data" / case.folder
+    for shown in {case.training.dataset: case.training for case in chosen}.values():
+        data = out / "data" / shown.dataset
         print(record(shown.env, data, demonstrations, shown.env_args, workers, images="png", cache=True), flush=True)
     found = []
     for case in chosen:
-        train(case, out / "data" / case.folder, out / case.name, seconds)
+        train(case, out / "data" / case.training.dataset, out / case.name, seconds)
         found.append(read(case, out / case.name, skip))
         print(table(HEADER, [found[-1].row]).splitlines()[-1], flush=True)
     about = f"{machine()}. {demonstrations} demonstrations (seed 0), training seed 0, {duration(seconds)} each."

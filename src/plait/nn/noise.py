@@ -43,8 +43,8 @@ def normal_like(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
 
 
 def uniform_like(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    """From 0 to 1."""
-    return own_rows(lambda rows: torch.rand(rows, *x.shape[1:], dtype=x.dtype, device=x.device), len(x))
+    """From 0 to 1, float32 whatever ``x`` is: in 16 bits, few numbers are near 0."""
+    return own_rows(lambda rows: torch.rand(rows, *x.shape[1:], device=x.device), len(x))
 
 
 class Dropout(nn.Dropout):
@@ -53,5 +53,4 @@ class Dropout(nn.Dropout):
     def forward(self, input: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         if not self.training or self.p == 0:
             return input
-        kept = uniform_like(input.float()) >= self.p  # in 16 bits, few numbers are near 0
-        return input * kept / (1 - self.p)
+        return input * (uniform_like(input) >= self.p) / (1 - self.p)

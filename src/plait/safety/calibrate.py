@@ -80,16 +80,20 @@ def calibrate(
         order = np.random.default_rng(seed).permutation(len(driven))
         parts = _split([driven[i] for i in order], false_alarms, "rollouts")
     calibration = replace(clean, scores=_scores(parts["fit"], parts["threshold"], false_alarms))
+    strange = {
+        name: [_strange(episode, name, score) for episode in parts["verify"]]
+        for name, score in calibration.scores.items()
+    }
     if driven is None:
         alarms = [_alarm(policy, data, row, calibration, config or SafetyConfig()) for row in rows["verify"]]
     else:
-        alarms = [_strange(episode, calibration, policy.spec) for episode in parts["verify"]]
+        alarms = strange[pattern(policy.spec.modalities)]
     report = {
         "false_alarms": false_alarms,
         "from": "demonstrations" if driven is None else "rollouts",
         "episodes": {name: len(some) for name, some in (rows or parts).items()},
         "alarms": sum(map(bool, alarms)),
-        "alarms_by_pattern": {name: _above(parts["verify"], score, name) for name, score in calibration.scores.items()},
+        "alarms_by_pattern": {name: sum(map(bool, each)) for name, each in strange.items()},
         "reasons": sorted({reason for reasons in alarms for reason in reasons})[:10],
         "dataset": data.content(),
     }
@@ -255,16 +259,9 @@ def _alarm(
     return ()
 
 
-def _above(episodes: list[Features], score: Score, name: str) -> int:
-    """In how many episodes the score of this pattern raises an alarm."""
-    return sum(float(score.distance(episode[name]).max()) > score.threshold for episode in episodes)
-
-
-def _strange(episode: Features, calibration: Calibration, spec: Spec) -> tuple[str, ...]:
-    """The reason of an alarm by the scores, where everything is present; () if there is none."""
-    everything = pattern(spec.modalities)
-    score = calibration.scores[everything]
-    worst = float(score.distance(episode[everything]).max())
+def _strange(episode: Features, name: str, score: Score) -> tuple[str, ...]:
+    """The reason of an alarm by the score of this pattern; () if there is none."""
+    worst = float(score.distance(episode[name]).max())
     return (
         () if worst <= score.threshold else (f"features out of distribution, {worst:.1f} above {score.threshold:.1f}",)
     )

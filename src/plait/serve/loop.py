@@ -116,11 +116,6 @@ class _Plan:
     reasons: tuple[str, ...] = ()  # the last ones that there were
     starved: int = 0
 
-    @property
-    def achieved(self) -> float:
-        """Actions per second; 0 for fewer than two."""
-        return (len(self.left) - 1) / max(1e-9, self.left[-1] - self.left[0]) if self.left else 0.0
-
     def at(self, tick: int) -> Float[np.ndarray, " a"] | None:
         place = tick - self.first
         return self.chunk[place] if self.chunk is not None and 0 <= place < len(self.chunk) else None
@@ -139,16 +134,21 @@ class _Plan:
                 chunk[now + i - first] = weight * chunk[now + i - first] + (1 - weight) * old
         self.chunk, self.first, self.seen = chunk, first, seen
 
-    def leave(self, patience: float) -> None:
-        """Wait for what is being predicted, for so many seconds at most."""
-        if self.asked and not self.asked.answer.cancel():
-            wait([self.asked.answer], patience)
+    @property
+    def achieved(self) -> float:
+        """Actions per second; 0 for fewer than two."""
+        return (len(self.left) - 1) / max(1e-9, self.left[-1] - self.left[0]) if self.left else 0.0
 
     def drop(self) -> None:
         """The robot stands: what was planned is not done later, nor what is being predicted."""
         self.chunk = None
         if self.asked:
             self.asked.dropped = True
+
+    def leave(self, patience: float) -> None:
+        """Wait for what is being predicted, for so many seconds at most."""
+        if self.asked and not self.asked.answer.cancel():
+            wait([self.asked.answer], patience)
 
 
 class ControlLoop:
