@@ -35,6 +35,10 @@ STUDY = Study(
             **{name: replace(BASE.policy, head=head) for name, head in HEADS.items()},
             "discrete, parallel, unified": replace(BASE.policy, fusion=UnifiedConfig(), head=DiscreteConfig()),
             "discrete, action tokens": replace(BASE.policy, fusion=TOKENS, head=DiscreteConfig(form="tokens")),
+            "regression, Huber, action tokens": replace(
+                BASE.policy, fusion=TOKENS, head=RegressionConfig(loss="huber")
+            ),
+            "flow, action tokens": replace(BASE.policy, fusion=TOKENS, head=FlowConfig()),
         }.items()
     },
     {"success": Trial(), "another object named": Trial(instructions="exchanged")},

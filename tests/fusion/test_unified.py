@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from plait.fusion.unified import MultiModalTransformer, TransformerBlock, UnifiedConfig
+from plait.fusion.unified import ActingLayer, MultiModalTransformer, TransformerBlock, UnifiedConfig
+from plait.types import Shape, Tokens
 from policies import random_batch, random_observation, small_policy
 
 MASK = torch.arange(5) < torch.tensor([[5], [2]])
@@ -80,3 +81,38 @@ def test_action_tokens_come_out_alone_and_hear_everything() -> None:
         partial = policy.predict(type(batch.inputs)(**vars(batch.inputs) | {"present": present}))
         assert not torch.allclose(partial[0], whole[0], atol=1e-6), modality
         torch.testing.assert_close(partial[1:], whole[1:])
+
+
+def test_action_tokens_are_told_where_in_each_camera_they_look() -> None:
+    torch.manual_seed(0)
+    layer, told = ActingLayer(16, 2, [(2, 2), (1, 3)], actions=2), []
+    assert layer.where is not None
+    layer.where.register_forward_pre_hook(lambda _, arguments: told.append(arguments[0]))
+    x, mask = torch.randn(2, 4 + 3 + 5 + 2, 16), torch.ones(2, 14, dtype=torch.bool)  # two cameras, five words
+    mask[1, 4:7] = False  # the second camera of the second row is missing
+    out = layer(x, mask)
+    weights = layer.weights(x, mask)[:, :, -2:]
+    first = weights[..., :4] @ torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [-0.5, 0.5, 1], [0.5, 0.5, 1]])
+    second = weights[..., 4:7] @ torch.tensor([[-2 / 3, 0, 1], [0, 0, 1], [2 / 3, 0, 1]])
+    torch.testing.assert_close(told[0], torch.cat([first, second], dim=-1).transpose(1, 2).flatten(2))
+    assert told[0].unflatten(-1, (2, 6))[1, ..., 3:].eq(0).all()
+    torch.nn.init.zeros_(layer.where.weight)
+    torch.testing.assert_close(layer(x, mask)[:, :-2], out[:, :-2])  # only the action tokens are told
+
+
+def test_action_tokens_ask_what_the_instruction_says() -> None:
+    policy = small_policy(fusion=UnifiedConfig(actions=8, layers=1))
+    inputs, asked = policy.prepare(random_observation()), []
+    policy.fusion.layers[0].register_forward_pre_hook(lambda _, arguments: asked.append(arguments[0][:, -8:]))
+    policy.predict(inputs)
+    other = policy.tokenizer.encode(["pick up the blue ball"] * 3)
+    policy.predict(type(inputs)(**vars(inputs) | {"words": other[0], "word_mask": other[1]}))
+    assert not torch.allclose(asked[0], asked[1], atol=1e-6)
+
+
+def test_the_order_of_the_groups_does_not_matter() -> None:
+    shapes = {"instruction": Shape(3, 8), "state": Shape(1, 8), "camera.front": Shape(16, 8, (4, 4))}
+    groups = {name: Tokens.valid(torch.randn(2, shape.n, 8), shape.grid) for name, shape in shapes.items()}
+    fusion = UnifiedConfig(dim=16, actions=2, stages=()).build(shapes)
+    turned = dict(reversed(groups.items()))
+    torch.testing.assert_close(fusion(turned).tokens.data, fusion(groups).tokens.data)

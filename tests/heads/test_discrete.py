@@ -18,7 +18,7 @@ def test_step_k_is_classified_from_token_k_alone() -> None:
 def test_another_number_of_tokens_than_steps_is_refused() -> None:
     """As many tokens as steps may also be an accident (four modalities, a chunk of four), so it has to be asked for."""
     DiscreteConfig().build(Shape(4, 8), horizon=4, actions=3)
-    with pytest.raises(ValueError, match=r"gives 4 and the chunk has 8 steps; use --head\.form parallel, which"):
+    with pytest.raises(ValueError, match=r"8 steps; use --fusion unified --fusion\.actions 8, or"):
         DiscreteConfig(form="tokens").build(Shape(4, 8), horizon=8, actions=3)
 
 

@@ -23,9 +23,8 @@ class DiscreteConfig:
 
     Attributes:
         form: parallel (from all fused tokens), tokens (step k from fused token k, for a fusion that gives one token
-            per step: unified with as many actions as the chunk has steps; on the tabletop at chance, 24 %, where
-            parallel over unified without them reaches 86), or causal (one entry after another, each knowing those
-            before it: slower, but steps and entries agree on one way).
+            per step: unified with as many actions as the chunk has steps), or causal (one entry after another, each
+            knowing those before it: slower, but steps and entries agree on one way).
         bins: per entry; RT-1 (https://arxiv.org/abs/2212.06817) and OpenVLA (https://arxiv.org/abs/2406.09246) use 256.
         limit: largest normalised action.
         hidden: width of the hidden layer (parallel, tokens).
@@ -66,8 +65,7 @@ class Discrete(nn.Module):
         if own_token and shape.n != horizon:
             raise ValueError(
                 f"discrete: form 'tokens' needs one fused token per step, but the fusion gives {shape.n} and the chunk "
-                f"has {horizon} steps; use --head.form parallel, which reaches 86 % on the tabletop over unified "
-                f"(--fusion unified --fusion.actions {horizon} gives one per step, but stayed at chance there, 24 %)"
+                f"has {horizon} steps; use --fusion unified --fusion.actions {horizon}, or --head.form parallel"
             )
         self.actions, self.bins = actions, bins
         self.steps = (
