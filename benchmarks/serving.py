@@ -1,8 +1,8 @@
 """What a server costs beside the policy, and what several robots notice of each other.
 
     python benchmarks/serving.py --hardware "2 CPU cores"
-    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --cameras 1 --pixels 160 --rate 500 \
-        --ticks 15000 --robots 1 --loop-ticks 150000
+    python benchmarks/serving.py --hardware H100 --recipe metaworld-mt50 --cameras 1 --pixels 160 --rate 20 \
+        --loop-rate 500 --loop-ticks 150000
 
 The policy has the recipe's size and random weights, which do not change how long it takes. The server is a process of
 its own; the robots are threads of this one, on the same machine. ``plain`` is a minimal server written as openpi's is:
@@ -86,7 +86,9 @@ class Options:
     """How often the robots are measured with plait's server, and connect anew; once with the minimal one. So often the
     control loop runs, too."""
     loop_ticks: int = 0
-    """Steps of one robot that is driven by a control loop in this process, at the same rate, without a server."""
+    """Steps of one robot that is driven by a control loop in this process, without a server."""
+    loop_rate: float | None = None
+    """Its steps a second; left out, as many as the observations."""
     report: Path = field(default=RESULTS)
     """Folder of the results file."""
     role: str = "measure"
@@ -285,7 +287,8 @@ class Seen:
 def looped(policy: Policy, options: Options) -> list[dict[str, Any]]:
     """Reports of a control loop."""
     calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
-    loop = ControlLoop(policy, Seen(options), rate=options.rate, calibration=calibration, precision=options.precision)
+    rate = options.loop_rate or options.rate
+    loop = ControlLoop(policy, Seen(options), rate=rate, calibration=calibration, precision=options.precision)
     return [asdict(loop.run(options.loop_ticks)) for _ in range(options.parts)]
 
 
@@ -364,9 +367,10 @@ def told(found: dict[str, Any], options: Options) -> str:
         ]
         late = [f"late, {share}" for share in found["loop"][0]["late_ms"]]
         parts += [
-            f"One robot and the policy in one process, `ControlLoop` at {options.rate:g} steps a second. A miss is an "
-            "action that left more than one step too late; starved is a step for which no chunk was ready; delay is "
-            "how many steps passed at most while a prediction was made:",
+            "One robot and the policy in one process, `ControlLoop` at "
+            f"{options.loop_rate or options.rate:g} steps a second. A miss is an action that left more than one step "
+            "too late; starved is a step for which no chunk was ready; delay is how many steps passed at most while a "
+            "prediction was made:",
             table((*names, *late, "prediction, p50", "p99"), rows),
         ]
     return "\n\n".join(parts)
