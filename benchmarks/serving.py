@@ -13,6 +13,7 @@ the machine does meets all.
 
 import asyncio
 import copy
+import math
 import os
 import subprocess
 import sys
@@ -284,11 +285,16 @@ class Seen:
         pass
 
 
+def rate_of_loop(options: Options) -> float:
+    return options.rate if options.loop_rate is None else options.loop_rate
+
+
 def looped(policy: Policy, options: Options) -> list[dict[str, Any]]:
     """Reports of a control loop."""
     calibration = Calibration.of(policy, {"train": {"modality_dropout": 0.2}})
-    rate = options.loop_rate or options.rate
-    loop = ControlLoop(policy, Seen(options), rate=rate, calibration=calibration, precision=options.precision)
+    loop = ControlLoop(
+        policy, Seen(options), rate=rate_of_loop(options), calibration=calibration, precision=options.precision
+    )
     return [asdict(loop.run(options.loop_ticks)) for _ in range(options.parts)]
 
 
@@ -299,6 +305,8 @@ def shares(values: np.ndarray) -> dict[str, float]:
 def main(options: Options) -> None:
     """Measure, print and write."""
     refuse_small(requests=(options.requests, 1), robots=(options.robots, 0), ticks=(options.ticks, 1))
+    if options.loop_rate is not None and not (options.loop_ticks and 0 < options.loop_rate < math.inf):
+        raise ValueError(f"loop_rate: {options.loop_rate} is no rate, or there is no loop; it needs loop_ticks")
     policy = build(options)
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # as plait serve has it
     found: dict[str, Any] = {"settings": {k: v for k, v in vars(options).items() if k not in ("report", "role")}}
@@ -360,15 +368,19 @@ def told(found: dict[str, Any], options: Options) -> str:
             table(("", "answers", "misses", *SHARES), several),
         ]
     if found["loop"]:
-        names = ("ticks", "misses", "starved", "delay")
+        names = ("ticks", "achieved", "misses", "starved", "delay")
         rows = [
-            (*(part[name] for name in names), *part["late_ms"].values(), *(part["infer_ms"][q] for q in ("p50", "p99")))
+            (
+                *(f"{part[name]:.6g}" for name in names),
+                *part["late_ms"].values(),
+                *(part["infer_ms"][q] for q in ("p50", "p99")),
+            )
             for part in found["loop"]
         ]
         late = [f"late, {share}" for share in found["loop"][0]["late_ms"]]
         parts += [
             "One robot and the policy in one process, `ControlLoop` at "
-            f"{options.loop_rate or options.rate:g} steps a second. A miss is an action that left more than one step "
+            f"{rate_of_loop(options):g} steps a second. A miss is an action that left more than one step "
             "too late; starved is a step for which no chunk was ready; delay is how many steps passed at most while a "
             "prediction was made:",
             table((*names, *late, "prediction, p50", "p99"), rows),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plait.fusion import LateConfig
+from plait.fusion import LateConfig, UnifiedConfig
 from plait.heads import DiscreteConfig, FlowConfig
 from plait.memory import RecurrentConfig
 from plait.types import Shape, Tokens
@@ -76,6 +76,7 @@ def modules() -> Iterator[tuple[str, nn.Module, tuple[Any, ...]]]:
     yield "policy", policy, (random_batch(policy).inputs,)
     for name, parts in SINGLE.items():
         yield name, *single(*next(iter(parts.items())))
+    yield "fusion=actions", *single("fusion", UnifiedConfig(actions=8))
     for name, head in FORMS.items():
         yield name, Alone(head.build(Shape(4, 8), 2, 1), acted), (TOKENS,)
     memory = RecurrentConfig(2, cell="gru").build(6, 5)

@@ -184,5 +184,5 @@ def test_every_part_compiles_in_one_graph_and_exports_and_some_combinations_expo
     # in a process of its own, because the compiler cannot trace the shape checks that tests install
     result = subprocess.run([sys.executable, Path(__file__).with_name("capture.py")], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    some = ["head=causal", "head=drawn", "memory=gru", *EXPORTED]
+    some = ["fusion=actions", "head=causal", "head=drawn", "memory=gru", *EXPORTED]
     assert result.stdout.split() == ["policy", *SINGLE, *some]

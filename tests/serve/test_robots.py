@@ -252,6 +252,19 @@ def test_a_robot_may_come_back_with_other_keys(server: Server) -> None:
             assert reply["safety"]["mode"] == "nominal"
 
 
+@pytest.mark.parametrize("robot", ["left", ""])
+def test_a_hold_hides_from_nobody_that_its_names_do_not_fit(server: Server, robot: str) -> None:
+    """Who comes with other names than the one that was stopped is told what differs; the rest stays as it is."""
+    with client(server, robot=robot) as first:
+        stop(first)
+    seen = message()
+    misnamed = {"front": seen["observation/image"], "left_hand": seen["observation/wrist_image"]}
+    with client(server, robot=robot) as other, pytest.raises(Refused, match=r"missing: 'wrist' \(camera 'wrist'\)"):
+        other.infer({**misnamed, "state": seen["observation/state"], "prompt": seen["prompt"]})
+    with client(server, robot=robot) as again:
+        assert mode(again, **BLIND) == "stopped"
+
+
 def test_a_lost_connection_makes_room_for_its_robot(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a computer without power: nothing closes the connection, and nothing answers its pings."""
     monkeypatch.setattr(session, "PONG_S", 0.2)

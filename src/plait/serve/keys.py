@@ -80,6 +80,10 @@ class Keys:
         found = {camera: _at(message, key) for camera, key in self.cameras.items()}
         return {camera: _picture(value) for camera, value in found.items() if value is not None}
 
+    def used(self, message: Mapping[str, Any]) -> bool:
+        """Whether the client has anything under them."""
+        return any(_at(message, key) is not None for key in (*self.cameras.values(), *self.state))
+
     def measured(self, message: Mapping[str, Any]) -> Any:
         """The state, unchecked; None where a part of it is missing."""
         parts = [_at(message, key) for key in self.state]

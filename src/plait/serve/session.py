@@ -243,7 +243,7 @@ class Session:
 
     def _agreed(self, message: dict[str, Any]) -> Keys:
         """The keys of this observation. What is wrong later on is the envelope's to judge, and so is what is missing in
-        the first one of a robot that comes back. Otherwise, raises ValueError where it does not fit.
+        the first one of a robot that comes back with its keys. Otherwise, raises ValueError where it does not fit.
         """
         keys, known, spec = self.robot.keys, self.served.known, self.served.policy.spec
         if self.envelope is None or not self.agreed:
@@ -253,6 +253,8 @@ class Session:
             except ValueError:
                 if keys is None or self.envelope is None or any(_complete(message, one) for one in known.values()):
                     raise
+                if not keys.used(message) and any(one.used(message) for one in known.values()):
+                    raise  # another client
             self.robot.keys, self.agreed = keys, True
         assert keys is not None
         return keys
