@@ -53,16 +53,6 @@ def fuzz_codec(count: int, mutator: Mutator) -> Counter[str]:
     return found
 
 
-# plait serve, which has no option for the largest message.
-SERVE = f"""
-from functools import partial
-from plait import cli
-from plait.serve import server
-server.ServeConfig = partial(server.ServeConfig, message_bytes={LIMITS.bytes})
-raise SystemExit(cli.main())
-"""
-
-
 class Link:
     """A websocket by hand, which sends what no library would."""
 
@@ -243,7 +233,8 @@ def _measured_server(folder: Path, count: int, seed: int) -> dict[str, Any]:
     checkpoint.save(policy, folder / "policy")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", SERVE, "serve", str(folder / "policy"), "--port", str(port)]
+    command = [sys.executable, "-m", "plait", "serve", str(folder / "policy"), "--port", str(port)]
+    command += ["--message-bytes", str(LIMITS.bytes)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         Client(port=port, wait=60).close()

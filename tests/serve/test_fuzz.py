@@ -39,3 +39,8 @@ def test_a_server_with_other_sessions() -> None:
         kinds = ("answered", "refused", "oversized", "garbage")
         assert sum(found.values()) == 2000 and min(found[kind] for kind in kinds) > 20
         assert server.metrics.faults["failed"] == 0
+
+
+def test_a_server_of_its_own_as_make_fuzz_has_it() -> None:
+    found = fuzzed("--server", "100")["server"]
+    assert found["messages"] == 100 and found["healthy_sessions"]["wrong"] == 0 and found["oversized"] > 0
