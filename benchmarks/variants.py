@@ -19,7 +19,7 @@ import torch
 from publish import RESULTS, publish, table
 
 from plait import checkpoint
-from plait.config import differences, refuse_other, to_dict
+from plait.config import differences, refuse_other, refuse_small, to_dict, unknown
 from plait.data.cache import Images
 from plait.data.lerobot import Dataset
 from plait.diagnose.cost import parameters
@@ -127,12 +127,17 @@ class Options:
 
 def run(study: Study, options: Options) -> None:
     """Do what is not done yet; then print the table and write it."""
+    refuse_small(seeds=(options.seeds, 1), episodes=(options.episodes, 1), jobs=(options.jobs, 1))
+    for name in set(options.only) - study.variants.keys():
+        raise unknown("variant", name, study.variants)
     variants = {name: study.variants[name] for name in options.only or study.variants}
     if options.train:
         _run(study, variants, options)
     found = {name: [_file(options, name, seed) for seed in range(options.seeds)] for name in variants}
     cells = {name: [json.loads(path.read_text()) for path in paths if path.exists()] for name, paths in found.items()}
     cells = {name: seeds for name, seeds in cells.items() if seeds}
+    if not cells:
+        raise ValueError(f"{options.out}: no training has finished there; leave --no-train out")
     rows = list(_rows(study, cells))
     text = table(("", *study.trials, "parameters", "training"), rows)
     print(text)

@@ -122,6 +122,7 @@ def test_a_part_that_is_already_there_keeps_the_values_of_the_recipe() -> None:
         ("train tabletop-pik", "Did you mean 'tabletop-pick'?"),
         ("train", "no recipe is named; say plait train RECIPE"),
         ("train tabletop-pick --dataset d --out o --fusion crossattention", "Did you mean 'cross_attention'?"),
+        ("train tabletop-pick --dataset d --out o --fusion", "--fusion: its value is missing; choose one of film, "),
         (
             "train tabletop-pick --dataset d --out o --fusion.layrs 3 --fusion cross_attention",
             "mean '--fusion.layers'?",

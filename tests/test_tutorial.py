@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from capture import capture, exported
 from plait import tutorial
 from plait.evaluate.lettering import legible
 from plait.tutorial import (
@@ -37,6 +39,7 @@ from policies import TEXT_MODEL
 VISION, TEXT = torch.randn(2, 49, 768), torch.randn(2, 6, 768)
 IMAGES, IDS = torch.randn(2, 3, 64, 64), torch.tensor([[5, 8, 2, 9, 3, 4], [5, 8, 0, 0, 0, 0]])
 MASK = IDS != 0
+BATCH = {"image": VISION, "instruction": TEXT, "action": torch.zeros(2, 7)}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,38 @@ def test_the_attention_mask_of_hugging_face_is_one_of_valid_words(name: str) -> 
 def test_a_mask_that_is_added_to_scores_means_the_opposite_and_is_refused() -> None:
     with pytest.raises(ValueError, match=r"mask of torch\.float32: it must be True or 1 where a token is valid"):
         flags(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="mask with -10000: it must be True or 1 where a token is valid"):
+        flags(torch.tensor([[0, 0, -10000, -10000]]))
+    with pytest.raises(ValueError, match="mask with 2: it must be"):
+        VLAMultiModal()(VISION, TEXT, text_mask=2 * MASK.long())
+
+
+def test_a_mask_of_ones_and_zeros_is_exported() -> None:
+    class Flags(nn.Module):
+        def forward(self, mask: torch.Tensor) -> torch.Tensor:
+            return flags(mask)
+
+    capture(Flags(), (MASK.long(),), (exported,))
+
+
+def test_words_and_pixels_that_do_not_fit_are_refused(
+    simple: SimpleMultiModalVLA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match=r"image of torch\.uint8: give floats, standardised per channel"):
+        simple(IMAGES.to(torch.uint8), IDS)
+    with pytest.raises(ValueError, match="instruction_ids without words: give at least one column"):
+        simple(IMAGES, IDS[:, :0])
+    for word in (10_000, -1):
+        with pytest.raises(ValueError, match=rf"instruction_ids with {word}: the vocabulary has words 0 to 9999"):
+            simple(IMAGES, torch.full((2, 3), word))
+
+
+def test_a_reset_may_be_of_ones_and_zeros() -> None:
+    model, pair = ContextAwareMultiModal(), (VISION[:, 0], TEXT[:, 0])
+    _, memory = model(*pair)
+    reset = torch.tensor([1, 0])
+    torch.testing.assert_close(model(*pair, memory, reset)[0], model(*pair, memory, reset.bool())[0])
 
 
 @pytest.mark.parametrize("language", ["bert-base", TEXT_MODEL], ids=["lstm", "hugging_face"])
@@ -207,6 +242,24 @@ def test_the_device_is_the_one_that_was_named() -> None:
         train_multimodal_vla(
             Where(2, 2), [{key: torch.ones(1, 2) for key in ("image", "instruction", "action")}], device="meta"
         )
+
+
+@pytest.mark.parametrize(("batches", "epoch"), [(list, 1), (lambda: iter([BATCH]), 2)], ids=["empty", "iterator"])
+def test_an_epoch_without_batches_is_refused(batches: Callable[[], Any], epoch: int) -> None:
+    model = VLAMultiModal()
+    with pytest.raises(
+        ValueError, match=rf"no batches in epoch {epoch}: give a DataLoader or a list .*not an iterator"
+    ):
+        train_multimodal_vla(model, batches(), epochs=3, device="cpu")
+    assert not model.training
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (7,), (1, 7)])
+def test_actions_are_not_spread_over_the_models(shape: tuple[int, ...]) -> None:
+    model = VLAMultiModal()
+    with pytest.raises(ValueError, match=rf"action of shape {re.escape(str(shape))}: the model's is \(2, 7\)"):
+        train_multimodal_vla(model, [{**BATCH, "action": torch.zeros(shape)}], epochs=1, device="cpu")
+    assert not model.training
 
 
 @pytest.mark.parametrize(

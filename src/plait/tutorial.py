@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from plait.alignment.contrastive import ContrastiveMultiModal as ContrastiveMultiModal
 from plait.alignment.metrics import compute_alignment_metrics as compute_alignment_metrics
@@ -18,8 +17,7 @@ from plait.alignment.metrics import measure_modality_gap as measure_modality_gap
 from plait.diagnose.plots import plot_modality_embeddings as plot_modality_embeddings
 from plait.diagnose.plots import visualize_cross_attention as visualize_cross_attention
 from plait.encoders.backbone import TimmConfig
-from plait.encoders.hugging_face import HuggingFaceConfig
-from plait.encoders.language import LstmConfig
+from plait.encoders.language import HuggingFaceConfig, LstmConfig
 from plait.encoders.tokenizer import Tokenizer
 from plait.fusion.cross_attention import CrossModalAttention
 from plait.fusion.early import EarlyFusion as EarlyFusion
@@ -30,7 +28,7 @@ from plait.fusion.unified import TransformerBlock as TransformerBlock
 from plait.memory.recurrent import ContextAwareMultiModal as ContextAwareMultiModal
 from plait.nn.device import pick_device
 from plait.nn.pooling import masked_mean
-from plait.types import Mask, Tokens, flags
+from plait.types import Mask, Tokens, check_below, flags
 
 WIDTH = 768  # of everything that attends
 
@@ -38,21 +36,21 @@ WIDTH = 768  # of everything that attends
 class VLAMultiModal(nn.Module):
     """Patches and words attend to each other; the means of both become one action.
 
-    An action is x, y, z, rx, ry, rz and the gripper.
-
     >>> model = VLAMultiModal(vision_dim=768, language_dim=768, action_dim=7)
     >>> model(torch.randn(2, 196, 768), torch.randn(2, 20, 768)).shape
     torch.Size([2, 7])
 
     Args:
         vision_dim, language_dim: widths of the features; other widths than 768 are projected to it first.
-        action_dim: entries of the action.
+        action_dim: entries of the action; the usual 7 are x, y, z, rx, ry, rz and the gripper.
         dropout: after each hidden layer of the perceptron.
     """
 
     def __init__(self, vision_dim: int = WIDTH, language_dim: int = WIDTH, action_dim: int = 7, dropout: float = 0.0):
         super().__init__()
-        self.vision, self.language = _project(vision_dim), _project(language_dim)
+        self.vision, self.language = (
+            nn.Identity() if width == WIDTH else nn.Linear(width, WIDTH) for width in (vision_dim, language_dim)
+        )
         self.attention = CrossModalAttention(WIDTH, n_heads=8)
         self.head = nn.Sequential(
             *(nn.Linear(2 * WIDTH, 512), nn.ReLU(), nn.Dropout(dropout)),
@@ -120,17 +118,15 @@ class SimpleMultiModalVLA(nn.Module):
         super().__init__()
         self.vision = TimmConfig(vision_backbone, weights, frozen=bool(weights)).build((224, 224))
         if language_model == "bert-base":
-            self.language = LstmConfig(WIDTH).build(vocabulary=10_000, length=512)
+            self.language, self.vocabulary = LstmConfig(WIDTH).build(10_000, length=512), 10_000
         else:
             language, tokenizer = HuggingFaceConfig(language_model).resolve(Tokenizer.build([]))
             self.language = language.build(len(tokenizer.vocabulary), tokenizer.length)
+            self.vocabulary = self.language.model.config.vocab_size
         self.policy = VLAMultiModal(self.vision.shapes[0].dim, self.language.shape.dim, action_dim, dropout=0.1)
 
     def forward(
-        self,
-        image: Float[Tensor, "b 3 h w"],
-        instruction_ids: Int[Tensor, "b m"],
-        text_mask: Mask | None = None,
+        self, image: Float[Tensor, "b 3 h w"], instruction_ids: Int[Tensor, "b m"], text_mask: Mask | None = None
     ) -> Float[Tensor, "b a"]:
         """One action per row.
 
@@ -142,15 +138,15 @@ class SimpleMultiModalVLA(nn.Module):
         return self.policy(*self._encode(image, instruction_ids, text_mask))
 
     def weights(
-        self,
-        image: Float[Tensor, "b 3 h w"],
-        instruction_ids: Int[Tensor, "b m"],
-        text_mask: Mask | None = None,
+        self, image: Float[Tensor, "b 3 h w"], instruction_ids: Int[Tensor, "b m"], text_mask: Mask | None = None
     ) -> dict[str, Tensor]:
         """The attention weights that ``forward`` uses, as ``visualize_cross_attention`` takes them."""
         return self.policy.weights(*self._encode(image, instruction_ids, text_mask))
 
     def _encode(self, image: Tensor, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if not ids.shape[1]:
+            raise ValueError("instruction_ids without words: give at least one column; 0 is padding")
+        check_below(self.vocabulary, ids, "instruction_ids", f"the vocabulary has words 0 to {self.vocabulary - 1}")
         (seen,) = self.vision.encode(image)
         told = self.language(ids, ids != 0 if mask is None else flags(mask))
         return seen.data, told.data, seen.mask, told.mask
@@ -169,30 +165,33 @@ def train_multimodal_vla(
 
     Args:
         model: takes image and instruction; it is left on the device, in evaluation mode.
-        dataloader: batches with the keys image, instruction and action.
+        dataloader: batches with the keys image, instruction and action; it is read once each epoch, so not an iterator.
         device: cpu, cuda, ...; auto = cuda where there is one.
     """
     where = pick_device(device)
     optimizer = torch.optim.AdamW(model.to(where).parameters(), lr=1e-4)
     means = []
-    for epoch in range(epochs):
-        model.train()
-        losses = []
-        for batch in dataloader:
-            image, instruction, action = (batch[key].to(where) for key in ("image", "instruction", "action"))
-            loss = mse_loss(model(image, instruction), action)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        means.append(torch.stack(losses).mean().item())
-        print(f"epoch {epoch + 1} of {epochs}: loss {means[-1]:.4f}")
-    model.eval()
+    try:
+        for epoch in range(1, epochs + 1):
+            model.train()
+            losses = []
+            for batch in dataloader:
+                image, instruction, action = (batch[key].to(where) for key in ("image", "instruction", "action"))
+                given = model(image, instruction)
+                if given.shape != action.shape:
+                    raise ValueError(f"action of shape {tuple(action.shape)}: the model's is {tuple(given.shape)}")
+                loss = nn.functional.mse_loss(given, action)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.detach())
+            if not losses:
+                raise ValueError(f"no batches in epoch {epoch}: give a DataLoader or a list with some, not an iterator")
+            means.append(torch.stack(losses).mean().item())
+            print(f"epoch {epoch} of {epochs}: loss {means[-1]:.4f}")
+    finally:
+        model.eval()
     return means
-
-
-def _project(width: int) -> nn.Module:
-    return nn.Identity() if width == WIDTH else nn.Linear(width, WIDTH)
 
 
 def _tokens(project: nn.Module, data: Tensor, mask: Tensor | None) -> Tokens:

@@ -63,11 +63,27 @@ def flags(mask: Tensor) -> Bool[Tensor, "b n"]:
     """A mask of True and False, also of one of 1 and 0, as Hugging Face's ``attention_mask`` is.
 
     Raises:
-        ValueError: a mask of fractions, such as are added to scores: in those, 0 means valid.
+        ValueError: a mask of fractions or of other numbers, such as are added to scores: in those, 0 means valid.
     """
+    rule = "it must be True or 1 where a token is valid, else False or 0"
     if mask.is_floating_point():
-        raise ValueError(f"mask of {mask.dtype}: it must be True or 1 where a token is valid, else False or 0")
+        raise ValueError(f"mask of {mask.dtype}: {rule}")
+    if mask.dtype != torch.bool:
+        check_below(2, mask, "mask", rule)
     return mask.bool()
+
+
+def check_below(end: int, numbers: Tensor, name: str, rule: str) -> None:
+    """Refuse whole numbers outside [0, end); while a graph is compiled or captured, none can be looked at.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if torch.compiler.is_compiling() or (numbers.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return
+    outside = numbers[(numbers < 0) | (numbers.long() >= end)]
+    if len(outside):
+        raise ValueError(f"{name} with {outside[0].item()}: {rule}")
 
 
 @dataclass(frozen=True)

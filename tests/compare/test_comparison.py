@@ -152,6 +152,8 @@ def test_a_loss_that_explodes_is_a_result(finished: Path, monkeypatch: pytest.Mo
         (["--env", "tabletop", "--out", "x", "--mispaired", "120"], "shares are percent, 0 to 100"),
         (["--env", "tabletop", "--out", "x", "--recipe", "tabletop-pikc"], "Did you mean 'tabletop-pick'?"),
         (["--env", "tabletop", "--out", "x", "--learning-rate", "flim=1"], "Did you mean 'film'?"),
+        (["--env", "tabletop", "--out", "x", "--workers", "0"], "workers: 0 is too small; at least 1"),
+        (["--env", "tabletop", "--out", "x", "--jobs", "0"], "jobs: 0 is too small; at least 1"),
     ],
 )
 def test_what_is_wrong_is_told(
@@ -166,7 +168,9 @@ def test_what_is_wrong_is_told(
 def test_a_cell_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "film-9-seed0.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"film-9-seed0\.json: no finished cell of a comparison; delete it"):
+    with pytest.raises(
+        ValueError, match=r"film-9-seed0\.json: no finished cell of a comparison \(a part is missing\); delete it"
+    ):
         Bench(tmp_path, SETUP).known()
 
 

@@ -92,6 +92,16 @@ def test_pretrained_weights_from_a_local_file(tmp_path: Path) -> None:
 def test_errors_name_the_value_and_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no timm model 'resnet1O'.*among them .*'resnet1"):
         TimmConfig("resnet1O").build((64, 64))
+    with pytest.raises(ValueError, match=r"no timm model 'TEST_VIT'.*among them \['test_vit'"):
+        TimmConfig("TEST_VIT").build((64, 64))
+    with pytest.raises(ValueError, match=r"no timm model 'qqqq'; timm.list_models\(\) tells all names$"):
+        TimmConfig("qqqq").build((64, 64))
+    for size, reason in ((50, r"Input height \(50\) should be divisible by patch size \(16\)"), (8, "Input height .*")):
+        message = (
+            rf"image_size {size} x {size} does not fit 'test_vit': .*{reason}; choose a multiple of 16, such as 160"
+        )
+        with pytest.raises(ValueError, match=message):
+            TimmConfig("test_vit").build((size, size))
     with pytest.raises(ValueError, match="is not a file"):
         TimmConfig("resnet10t", weights="nowhere.safetensors").build((64, 64))
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")

@@ -104,7 +104,7 @@ def swap_parts(config: "PolicyConfig", arguments: list[str]) -> tuple["PolicyCon
     A part that is named but already there keeps the recipe's values.
 
     Raises:
-        ValueError: no part of this name.
+        ValueError: no part of this name, or none is named.
     """
     rest, choices = [], _choices(type(config))
     words = iter(word for argument in arguments for word in _split(argument, choices))
@@ -114,6 +114,8 @@ def swap_parts(config: "PolicyConfig", arguments: list[str]) -> tuple["PolicyCon
             rest.append(word)
             continue
         name = next(words, "").replace("-", "_")
+        if not name:
+            raise ValueError(f"{word}: its value is missing; choose one of {', '.join(choices[slot])}")
         if name not in choices[slot]:
             raise unknown(f"part for {word}", name, choices[slot])
         current, part = getattr(config, slot), choices[slot][name]

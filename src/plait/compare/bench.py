@@ -41,6 +41,7 @@ from plait.train.tracker import read_log, usual_speed
 from plait.types import Observation
 
 MISPAIRING_SEED = 0  # the same episodes are mispaired for every fusion and seed
+FOUND = {"cell", "settings", "width", "parameters", "trials", "error"}  # what a finished cell has at least
 
 
 class Bench:
@@ -230,9 +231,13 @@ class Bench:
 
 def _cell(path: Path) -> Cell:
     found = read_json(path)
-    if "cell" not in found:
-        raise ValueError(f"{path}: no finished cell of a comparison; delete it, and the same command does it again")
-    return from_dict(Cell, found["cell"])
+    try:
+        if not isinstance(found, dict) or not found.keys() >= FOUND:
+            raise ValueError("a part is missing")
+        return from_dict(Cell, found["cell"])
+    except ValueError as error:
+        rule = f"no finished cell of a comparison ({error}); delete it, and the same command does it again"
+        raise ValueError(f"{path}: {rule}") from error
 
 
 def _recipe(setup: Setup) -> Recipe:

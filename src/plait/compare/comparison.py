@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from plait.compare.cell import CONTRASTS, Cell, Contrast, Setup, grid, search
 from plait.compare.parallel import run_parallel
 from plait.compare.plot import draw
 from plait.compare.report import Line, pooled, write_markdown
+from plait.config import refuse_small
 from plait.data.cache import Images
 from plait.diagnose.cost import Cost
 from plait.evaluate.protocol import versions
-from plait.files import read_json
+from plait.files import read_json, write_whole
 from plait.nn.device import hardware, pick_device
 from plait.processes import processors
 from plait.progress import Bar
@@ -56,8 +57,7 @@ def compare(
         KeyboardInterrupt: interrupted; what is finished stays, and the same call continues.
     """
     cells, folder = grid(setup, fusions, demonstrations, seeds, mispaired, contrasts), _open(Path(out))
-    if jobs < 1:
-        raise ValueError(f"jobs: {jobs} is too few; at least 1")
+    refuse_small(jobs=(jobs, 1), workers=(workers, 1))
     pick_device(device)  # refuses one that is not there
     bench = Bench(folder, setup, device, workers)
     known = bench.known()
@@ -66,7 +66,7 @@ def compare(
     new = [cell for cell in cells if cell not in known]
     bench.rehearse(new)
     for count in sorted({min(demonstrations), max(demonstrations)}):  # the fewest first: what is too few is soon told
-        record(setup.env, folder / "dataset", count, setup.env_args, workers or processors())
+        record(setup.env, folder / "dataset", count, setup.env_args, processors() if workers is None else workers)
         bench = Bench(folder, setup, device, workers)
         bench.check(cell for cell in new if cell.demonstrations <= count)
     tried = _found(bench, tries, jobs)
@@ -132,8 +132,10 @@ def _costs(bench: Bench, fusions: list[str]) -> dict[str, Cost]:
     """Measured when nothing else runs, once for each folder."""
     path = bench.folder / "costs.json"
     known = read_json(path) if path.exists() else {}
+    whole = {field.name for field in fields(Cost)}
+    known = {name: known[name] for name in known if set(known[name]) == whole} if isinstance(known, dict) else {}
     known |= {name: asdict(bench.cost(name)) for name in fusions if name not in known}
-    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(known, indent=1) + "\n")
     return {name: Cost(**known[name]) for name in fusions}
 
 

@@ -59,8 +59,15 @@ class TimmEncoder(nn.Module):
         self.normalise = PixelNormaliser(self.backbone.pretrained_cfg["mean"], self.backbone.pretrained_cfg["std"])
         if frozen:
             self.backbone.requires_grad_(False)
-        with torch.no_grad():
-            probe = self.eval().forward(torch.zeros(1, *size, 3, dtype=torch.uint8))
+        try:
+            with torch.no_grad():
+                probe = self.eval().forward(torch.zeros(1, *size, 3, dtype=torch.uint8))
+        except (AssertionError, RuntimeError) as error:
+            step, own = max(self.backbone.feature_info.reduction()), self.backbone.pretrained_cfg["input_size"][-1]
+            raise ValueError(
+                f"vision: image_size {size[0]} x {size[1]} does not fit {name!r}: {str(error).rstrip('.')}; "
+                f"choose a multiple of {step}, such as {own}"
+            ) from error
         self.train()
         self.shapes = tuple(Shape(tokens.data.shape[1], tokens.data.shape[2], tokens.grid) for tokens in probe)
 
@@ -75,6 +82,8 @@ class TimmEncoder(nn.Module):
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Tokens, ...]:
         """The grids of pixels that are standardised already."""
+        if not pixels.is_floating_point():
+            raise ValueError(f"image of {pixels.dtype}: give floats, standardised per channel as the backbone expects")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(pixels)  # in the order of the network, whatever was asked for
         if self.channels_last:
@@ -87,8 +96,9 @@ def _create(name: str, size: tuple[int, int], weights: str, scales: tuple[int, .
     import timm  # only where it is used: it takes a second to load
 
     if not timm.is_model(name):
-        near = get_close_matches(name, timm.list_models(), n=5)
-        raise ValueError(f"vision: no timm model {name!r}; timm.list_models() tells all names, among them {near}")
+        near = get_close_matches(name.lower(), timm.list_models(), n=5)
+        among = f", among them {near}" if near else ""
+        raise ValueError(f"vision: no timm model {name!r}; timm.list_models() tells all names{among}")
     options: dict[str, Any] = {"features_only": True, "out_indices": scales, "pretrained": bool(weights)}
     if weights and weights != "hub":
         _check_weights(weights, timm.create_model(name, num_classes=0), name)

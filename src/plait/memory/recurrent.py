@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from plait.config import refuse_outside
@@ -95,10 +95,10 @@ class ContextAwareMultiModal(nn.Module):
         vision: Float[Tensor, "b d"],
         language: Float[Tensor, "b d"],
         memory: History | None = None,
-        reset: Bool[Tensor, " b"] | None = None,
+        reset: Bool[Tensor, " b"] | Int[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, "b d"], History]:
-        """``reset``: True for each row whose episode begins now; ``memory`` None: all of them do."""
+        """``reset``: True, or 1, for each row whose episode begins now; ``memory`` None: all of them do."""
         state = self.memory.start(len(vision)) if memory is None else memory
-        begins = vision.new_zeros(len(vision), dtype=torch.bool) if reset is None else reset
+        begins = vision.new_zeros(len(vision), dtype=torch.bool) if reset is None else reset.bool()
         fused, state = self.memory(torch.cat([vision, language], dim=1)[:, None], state, begins[:, None])
         return fused[:, 0], state

@@ -109,6 +109,11 @@ def _source(data: Dataset, model: Any, config: TrainConfig, world: World) -> Sou
     numbers |= {"moments": model.moments, "stride": model.config.execute, "world": world}
     with first(world):  # it decodes the images, once
         loader = Loader(data, model.prepare, model.horizon, config.batch_size, size, **numbers)
+    if not len(loader.frames):
+        raise ValueError(
+            f"train.val_fraction = {config.val_fraction}: it leaves no frame to train on; say a smaller "
+            "--train.val-fraction, or record more episodes."
+        )
     if config.batch_size > len(loader.frames):
         raise ValueError(
             f"train.batch_size = {config.batch_size}: it must be at most the frames that are trained on, "
