@@ -45,7 +45,7 @@ def answering(
         for number, sent in enumerate(connection, start=1):
             answer(connection, unpack(sent), number)  # type: ignore[arg-type]
 
-    with serve(handle, "127.0.0.1", 0, compression=None, process_request=before) as server:
+    with serve(handle, "127.0.0.1", 0, compression=None, process_request=before, max_size=None) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

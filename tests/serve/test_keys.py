@@ -8,6 +8,7 @@ import pytest
 
 from messages import message
 from plait.safety.envelope import Envelope
+from plait.safety.modes import Mode
 from plait.serve.keys import accepted, agree, executed, instruction, is_reset, observed, taken
 from policies import SPEC
 
@@ -152,8 +153,33 @@ def test_what_says_how_much_was_executed() -> None:
 
 def test_a_camera_that_no_table_has_needs_to_be_named() -> None:
     spec = replace(SPEC, cameras={"overhead": (32, 32), "wrist": (32, 32)})
-    assert list(accepted(spec)) == ["lerobot", "aloha", "plain"], "those that take the policy's own names"
+    assert list(accepted(spec)) == ["lerobot", "aloha", "aloha, own names", "plain"], (
+        "those with the policy's own names"
+    )
     keys = accepted(spec, {"observation/image": "overhead"})["libero"]
     assert agree(CLIENTS["libero"], spec, {"libero": keys}).cameras["overhead"] == "observation/image"
     with pytest.raises(ValueError, match="no convention has a key for each of the cameras 'overhead', 'wrist'"):
         agree(CLIENTS["libero"], spec, {})
+
+
+def test_no_picture_is_two_cameras() -> None:
+    known = accepted(SPEC, {"observation/image": "wrist"})
+    assert "libero" not in known and known["plain"].cameras == {"front": "front", "wrist": "observation/image"}
+    with pytest.raises(ValueError, match="keys: 'state' stands for something else than a camera; choose another key"):
+        accepted(SPEC, {"state": "front"})
+
+
+def test_alohas_map_takes_the_policys_own_names_too() -> None:
+    sent = {"images": {"front": FRONT, "wrist": WRIST}, "state": STATE, "prompt": "go"}
+    assert agree(sent, SPEC, KNOWN).cameras == {"front": "images/front", "wrist": "images/wrist"}
+
+
+def test_the_first_words_that_are_there_count() -> None:
+    assert instruction({"prompt": " ", "task": "go"}) == "go" and instruction({"prompt": 3}) == ""
+
+
+@pytest.mark.parametrize("ages", [5000.0, "old", {"image.front": 5.0}])
+def test_ages_that_are_not_understood_make_all_that_is_seen_and_measured_late(ages: Any) -> None:
+    robot = Envelope(SPEC)
+    robot.judge(observed(message(), KNOWN["libero"], SPEC), 10.0, taken({"age_ms": ages}, 10.0, SPEC))
+    assert robot.faults.keys() == {"images.front", "images.wrist", "state"} and robot.mode == Mode.HOLD

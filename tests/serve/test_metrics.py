@@ -1,6 +1,7 @@
 """What the envelopes find and change stands in the numbers of the server, under labels of which there are few."""
 
 import functools
+import time
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_reset_is_no_observation() -> None:
 
 
 def test_who_is_refused_is_counted() -> None:
-    with serving(small_policy(), api_key="a key", sessions=2, rate_limit=2) as server:
+    with serving(small_policy(), api_key="a key", sessions=2, rate_limit=2, message_bytes=200_000) as server:
         door = functools.partial(client, server, api_key="a key", wait=0.05)
         with pytest.raises(Refused, match="API key"):
             client(server, api_key="another")
@@ -65,6 +66,13 @@ def test_who_is_refused_is_counted() -> None:
             with pytest.raises(Refused, match="more than 2 messages"):
                 for _ in range(4):
                     other.infer(message())
+        with (
+            door() as robot,
+            pytest.raises(Refused, match=r"of 3\d\d,\d\d\d bytes is too large .* larger --message-bytes"),
+        ):
+            robot.infer({**message(), "padding": bytes(300_000)})
+        while server._sessions:
+            time.sleep(0.01)
         lines = server.metrics.text().splitlines()
     assert [line for line in lines if line.startswith("plait_refusals_total")] == [
         f'plait_refusals_total{{kind="{kind}"}} 1' for kind in sorted(REFUSALS)

@@ -17,7 +17,8 @@ from typing import Any, TypeGuard
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
 from plait.serve.codec import Limits, Malformed, pack, unpack
@@ -201,6 +202,11 @@ class Client:
             raise Late(f"no answer from {self.address} within {self.timeout:g} s") from None
         except (WebSocketException, OSError) as error:
             self._lost()
+            if isinstance(error, ConnectionClosed) and error.rcvd and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG:
+                rule = "send smaller pictures, or start the server with a larger --message-bytes"
+                raise Refused(
+                    f"an observation of {len(packed):,} bytes is too large for {self.address}; {rule}"
+                ) from error
             raise Late(f"the connection to {self.address} is lost ({_reason(error)})") from error
         except Malformed as error:
             self._lost()

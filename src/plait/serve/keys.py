@@ -4,6 +4,7 @@ The tables below are all there is. Of a convention, a camera's key is the one wh
 policy's camera; ``{camera}`` stands for the policy's own name.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from plait.config import unknown
 from plait.serve.client import EXECUTED, HEARD, is_whole
-from plait.spec import Spec, camera_modality
+from plait.spec import INSTRUCTION, Spec, camera_modality
 from plait.types import Observation
 
 BASE = ("image", "front", "base", "base_0_rgb", "agentview", "exterior", "exterior_1", "top", "high", "head", "corner2")
@@ -64,6 +65,7 @@ CONVENTIONS: dict[str, Convention] = {
         },
         ("state",),
     ),
+    "aloha, own names": Convention({"images/{camera}": ("{camera}",)}, ("state",)),
     "plain": Convention({"{camera}": ("{camera}",)}, ("state",)),
 }
 
@@ -98,7 +100,8 @@ class Keys:
 
 def instruction(message: Mapping[str, Any]) -> str:
     """What the robot is told; ``""`` where nothing is, or no text."""
-    return next((value for key in INSTRUCTIONS if isinstance(value := message.get(key), str)), "")
+    told = (value for key in INSTRUCTIONS if isinstance(value := message.get(key), str))
+    return next((text for text in told if text.strip()), "")
 
 
 def observed(message: Mapping[str, Any], keys: Keys, spec: Spec) -> Observation:
@@ -119,11 +122,13 @@ def unchanging(image: np.ndarray) -> np.ndarray:
 def taken(message: Mapping[str, Any], now: float, spec: Spec) -> dict[str, float]:
     """Modality -> when it was captured, where the client says how old it is: ``{"age_ms": {"images.front": 30.0}}``,
     or ``"front"``, the policy's name of the camera. Not a number, which counts as late, where the age is none or lies
-    in the future.
+    in the future; for every camera and the state where it is not known whose age is meant.
     """
     ages = message.get(AGES)
-    if not isinstance(ages, Mapping):
+    if ages is None:
         return {}
+    if not isinstance(ages, Mapping) or any(_modality(name, spec) not in spec.modalities for name in ages):
+        return {modality: math.nan for modality in spec.modalities if modality != INSTRUCTION}
     return {_modality(name, spec): now - _age(age) for name, age in ages.items() if age is not None}
 
 
@@ -144,7 +149,12 @@ def is_reset(message: Mapping[str, Any]) -> bool:
 
 def begins_anew(message: Mapping[str, Any]) -> bool:
     """Whether it says that a new episode begins."""
-    return isinstance(mark := message.get(RESET), (bool, np.bool_, int, np.integer)) and bool(mark)
+    return says_yes(message.get(RESET))
+
+
+def says_yes(mark: Any) -> bool:
+    """Whether it is true or 1."""
+    return isinstance(mark, (bool, np.bool_, int, np.integer)) and bool(mark)
 
 
 def episode(message: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -154,17 +164,25 @@ def episode(message: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def accepted(spec: Spec, renamed: Mapping[str, str] | None = None) -> dict[str, Keys]:
-    """Every convention that has a key for each of the policy's cameras.
+    """Every convention that has a key of its own for each of the policy's cameras, and differs from those before it.
 
     Args:
-        renamed: key -> camera, beside the tables: in every convention, this key is that camera's.
+        renamed: key -> camera: in every convention, this key is that camera's, in place of the table's.
+
+    Raises:
+        ValueError: a renamed key that stands for something else than a camera.
     """
     own = {camera: key for key, camera in (renamed or {}).items()}
-    found = {
-        name: Keys({**_cameras(convention, spec), **own}, convention.state if spec.state else ())
-        for name, convention in CONVENTIONS.items()
-    }
-    return {name: keys for name, keys in found.items() if keys.cameras.keys() == spec.cameras.keys()}
+    states = {key for convention in CONVENTIONS.values() for key in convention.state}
+    if wrong := {*INSTRUCTIONS, *EPISODES, RESET, AGES, HEARD, EXECUTED, *states} & set(own.values()):
+        raise ValueError(f"keys: {min(wrong)!r} stands for something else than a camera; choose another key")
+    found: dict[str, Keys] = {}
+    for name, convention in CONVENTIONS.items():
+        keys = Keys({**_cameras(convention, spec), **own}, convention.state if spec.state else ())
+        alone = len(set(keys.cameras.values())) == len(keys.cameras)  # no picture is two cameras'
+        if keys.cameras.keys() == spec.cameras.keys() and alone and keys not in found.values():
+            found[name] = keys
+    return found
 
 
 def agree(message: Mapping[str, Any], spec: Spec, known: Mapping[str, Keys]) -> Keys:

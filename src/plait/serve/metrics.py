@@ -11,7 +11,7 @@ from plait.safety.modes import Mode
 
 BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # milliseconds
 KINDS = ("malformed", "refused", "failed", "slow_reader", "superseded", "silent", "unanswered", "policy_failed")
-REFUSALS = ("key", "name", "connected", "full", "misfit", "rate")
+REFUSALS = ("key", "name", "connected", "full", "misfit", "rate", "large")
 FAULTS = ("missing", "late", "wrong", "empty", "black", "white", "constant", "noisy", "frozen")
 OTHER = "other"
 LIMITS = ("limits", "acceleration", "speed", "slowed", "box", "held", "stale", "not finite")

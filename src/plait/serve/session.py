@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from plait.control import refuse_infinite
 from plait.policy import Policy
@@ -21,7 +22,7 @@ from plait.safety.modes import Mode
 from plait.serve.batching import Answer, Batcher, Failed, Question
 from plait.serve.client import HEARD, HOLD, STOPPED
 from plait.serve.codec import Limits, Malformed, pack, unpack
-from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, executed, is_reset, observed, taken
+from plait.serve.keys import RESET, Keys, agree, begins_anew, episode, executed, is_reset, observed, says_yes, taken
 from plait.serve.metrics import Metrics, fault
 from plait.serve.robots import Robot
 from plait.spec import INSTRUCTION
@@ -155,8 +156,9 @@ class Session:
                 self._supersede(arrived)
                 self._waiting.put_nowait(arrived)
                 await asyncio.sleep(0)  # one robot's flood keeps no other waiting
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as closed:
+            if closed.sent and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self.served.metrics.refusals["large"] += 1
         self._gone = True
         self._waiting.put_nowait(None)
         if self._asked and not self._asked.done():  # the robot may come back, whatever the policy does
@@ -172,7 +174,7 @@ class Session:
         if self.robot.keys is None:  # else the envelope knows better
             with suppress(TypeError, ValueError, OverflowError):  # no numbers
                 self.envelope.told(np.array(hold, np.float64))
-        if stopped is True:
+        if says_yes(stopped):
             self.envelope.stop(at, "stopped before it connected, says the client")
 
     def _supersede(self, newer: Arrived) -> None:
