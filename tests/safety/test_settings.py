@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from plait.cli.serve import _settings
 from plait.config import from_dict
 from plait.safety.bounds import LimitsConfig, Seen, ratio
-from plait.safety.envelope import SafetyConfig
+from plait.safety.envelope import Envelope, SafetyConfig
 from plait.safety.health import HealthConfig
 from plait.safety.limits import Limits
 from plait.spec import Spec
@@ -83,3 +84,25 @@ def test_a_limit_that_is_no_number_all_the_same_is_a_hold_that_leaves_no_trace(n
     assert limits.counts["not finite"] == 2
     object.__setattr__(limits.config, name, sound)
     assert limits.apply(np.array([0.305, -0.2])) == pytest.approx([0.305, -0.2])
+
+
+def test_more_cameras_than_there_are_cannot_be_asked_for():
+    two = replace(ARM, cameras={"front": (32, 32), "wrist": (32, 32)})
+    with pytest.raises(
+        ValueError, match=r"^cameras: 5 would have to be sound, but the policy has 2; give at most as many"
+    ):
+        Envelope(two, SafetyConfig(cameras=5))
+    Envelope(two, SafetyConfig(cameras=2))
+    Envelope(ARM)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"hold_after": 1, "hold_after": 9}', '{"limits": {"hold_after": 1, "hold_after": 9}}']
+)
+def test_a_file_that_sets_something_twice_is_refused(tmp_path, text):
+    file = tmp_path / "safety.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"safety\.json: 'hold_after' is set more than once; leave one of them"):
+        _settings(file)
+    file.write_text('{"hold_after": 9, "limits": {"low": [1]}}')
+    assert _settings(file) == {"hold_after": 9, "limits": {"low": [1]}}

@@ -1,11 +1,13 @@
 """What the control loop does not do: go on with an old plan, look at old pictures, starve unseen, hang. By a clock that
 only sleep moves."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from messages import message
 from plait.memory import RecurrentConfig
+from plait.safety.audit import Audit
 from plait.safety.calibration import Calibration, Score, pattern
 from plait.safety.envelope import Envelope, SafetyConfig
 from plait.safety.modes import Mode
@@ -50,6 +53,26 @@ class Later(Future[Any]):
 
     def done(self) -> bool:
         return self.clock.now >= self.ready - 1e-9
+
+
+class Raising:
+    """Predictions of which some raise, as those of a thread do: when they are looked at, at the next step."""
+
+    def __init__(self, thread: Any) -> None:
+        self.thread = thread
+
+    def submit(self, engine: Callable[[list[Question]], Any], questions: list[Question]) -> Future[Any]:
+        try:
+            found = engine(questions)
+        except RuntimeError as error:
+            later: Future[Any] = Future()
+            later.set_exception(error)
+            return later
+        if isinstance(found[0], Exception):
+            later = Future()
+            later.set_result(found)
+            return later
+        return self.thread.submit(lambda _: found, questions)
 
 
 class Unwatched(Watchdog):
@@ -272,3 +295,93 @@ def test_a_stop_stays_until_the_reset_where_the_robot_has_none(driven: Any) -> N
     robot.reset = robot.done.clear  # type: ignore[attr-defined]
     assert loop.run(ticks=60).modes["stopped"] == 9
     assert loop.run(ticks=2).modes == {"nominal": 2}, "an episode begins"
+
+
+@pytest.mark.parametrize("hold_after", [1, 2])
+def test_the_envelope_hears_of_a_robot_that_did_not_return(driven: Any, tmp_path: Path, hold_after: int) -> None:
+    robot, file = Robot(), tmp_path / "audit.jsonl"
+    config = SafetyConfig(stale_after=HORIZON, hold_after=hold_after)
+    envelope = Envelope(replace(WIDE, rate=RATE), config, Calibration(droppable=True), Audit(file))
+    loop = driven(robot, 1.0, envelope=envelope)
+    observe = robot.observe
+
+    def stalling() -> dict[str, Any]:
+        if len(robot.done) == 3:
+            module.time.sleep(2.0)
+        return observe()
+
+    robot.observe = stalling  # type: ignore[method-assign]
+    report = loop.run(ticks=20)
+    assert robot.planned[2:9] == [0] + [None] * 5 + [7], "the hold, and one step for the next prediction"
+    assert report.modes == {"nominal": 11, "hold": 5, "degraded": 4} and report.starved == 1
+    assert report.reasons == ("no observation for 2.050 s",)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    changes = [(line["from"], line["to"], line["reasons"]) for line in lines]
+    assert changes[-3][1:] == ("hold", ["no observation for 2.050 s"])
+    assert [to for _, to, _ in changes] == ["degraded"] * (hold_after - 1) + ["hold", "degraded", "nominal"]
+
+
+def test_a_first_prediction_that_takes_long_is_no_silence(driven: Any) -> None:
+    robot = Robot()
+    loop = driven(robot, 1.0)
+    engine = loop.engine
+
+    def slow(questions: list[Question]) -> list[Answer]:
+        module.time.sleep(0.0 if robot.done else 3.0)
+        return engine(questions)
+
+    loop.engine = slow
+    report = loop.run(ticks=3)
+    assert loop.envelope.mode is Mode.NOMINAL and report.reasons == ()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_prediction_that_fails_is_a_hold_until_one_succeeds(driven: Any, whole: bool) -> None:
+    robot = Robot()
+    loop = driven(robot, 1.0, execute=4)
+    engine = loop.engine
+
+    def failing(questions: list[Question]) -> list[Any]:
+        if len(robot.done) not in (4, 5):
+            return engine(questions)
+        if whole:
+            raise RuntimeError("CUDA error: device lost\na page about it")
+        return [ValueError("no such word")]
+
+    loop.engine, loop._thread = failing, Raising(loop._thread)
+    report, sentence = loop.run(ticks=12), "CUDA error: device lost" if whole else "no such word"
+    assert robot.planned[:9] == [0] * 5 + [None, None, 6, 6], "asked at 4 and 5, which fail, and at 6"
+    assert report.modes == {"nominal": 10, "hold": 2} and report.starved == 2
+    assert report.reasons == (f"the policy failed ({'RuntimeError' if whole else 'ValueError'}: {sentence})",)
+
+
+def test_a_policy_that_goes_on_failing_is_a_hold_with_its_reason(driven: Any) -> None:
+    robot = Robot()
+    loop = driven(robot, 1.0, horizon=8)
+
+    def failing(questions: list[Question]) -> list[Answer]:
+        raise RuntimeError("device lost")
+
+    loop.engine, loop._thread = failing, Raising(loop._thread)
+    report = loop.run(ticks=80)
+    assert report.modes["hold"] == 80 - report.modes["stopped"] and report.modes["stopped"] > 10
+    assert robot.planned == [None] * 80 and loop.envelope.reasons == ("the policy failed (RuntimeError: device lost)",)
+
+
+def test_a_first_observation_that_the_policy_refuses_ends_the_run(driven: Any) -> None:
+    robot = Robot()
+    loop = driven(robot, 1.0)
+    loop.engine, loop._thread = lambda questions: [ValueError("state: 7 numbers")], Raising(loop._thread)
+    with pytest.raises(ValueError, match="state: 7 numbers"):
+        loop.run(ticks=5)
+    assert len(robot.done) == 1 and not robot.done[0][:6].any()
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_an_observation_that_is_no_mapping_is_named(driven: Any, at: int) -> None:
+    robot = Robot()
+    loop, observe = driven(robot, 1.0), robot.observe
+    robot.observe = lambda: None if len(robot.done) == at else observe()  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(TypeError, match=r"^observe\(\) returned NoneType; expected a mapping of names to arrays$"):
+        loop.run(ticks=5)
+    assert len(robot.done) == (4 if at else 0) and (not at or not robot.done[-1][:6].any())

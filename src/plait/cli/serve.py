@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +130,19 @@ class Serve(Verb):
 
 
 def _settings(file: Path) -> Any:
+    twice: list[str] = []
+
+    def settled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=settled)
     except ValueError as error:
         raise ValueError(f"--safety {file}: not valid JSON ({error})") from error
+    if twice:
+        raise ValueError(f"--safety {file}: {twice[0]!r} is set more than once; leave one of them")
+    return settings
 
 
 async def _serve(server: "Server", told: str | None) -> None:

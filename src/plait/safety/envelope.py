@@ -22,6 +22,7 @@ from plait.safety.modes import Machine, Mode
 from plait.spec import INSTRUCTION, STATE, Spec, camera_modality, camera_name, is_camera
 from plait.types import Observation
 
+RECOVERING = "recovering"  # the reason where there is no other one for a mode that is not nominal
 RATE = 10.0  # control steps per second where the Spec does not say
 
 
@@ -39,7 +40,7 @@ class SafetyConfig:
         strange_after: predictions in a row from features that are out of distribution, until the robot holds.
         required: modalities without which it holds; None: the instruction, and all of them where the policy was not
             trained to do without (``Calibration.droppable``).
-        cameras: how many cameras at least must be sound.
+        cameras: how many cameras at least must be sound; of a policy without any, none.
         health, limits: of the inputs and of the outputs.
 
     Raises:
@@ -92,7 +93,7 @@ class Envelope:
         present: the modalities that the policy may use.
 
     Raises:
-        ValueError: a limit or a modality that does not fit the embodiment.
+        ValueError: a limit, a modality or a number of cameras that does not fit the embodiment.
     """
 
     def __init__(
@@ -107,6 +108,11 @@ class Envelope:
         self.calibration = calibration or Calibration()
         self.rate = spec.rate or RATE
         self.required = _required(spec, config, self.calibration)
+        if config.cameras > max(1, len(spec.cameras)):
+            raise ValueError(
+                f"cameras: {config.cameras} would have to be sound, but the policy has {len(spec.cameras)}; give at "
+                "most as many"
+            )
         self._machine = Machine(config.degrade_after, config.hold_after, config.stop_after, config.recover_after)
         self._health = Health(spec, config.health, self.calibration.known, self.rate)
         self._limits = Limits(spec, config.limits, self.calibration.seen, self.rate)
@@ -320,7 +326,7 @@ class Envelope:
         if before is Mode.STOPPED:
             return  # and what led there stays the reason
         self._machine.tick(asked)
-        self._reasons = reasons or (() if self.mode is Mode.NOMINAL else ("recovering",))
+        self._reasons = reasons or (() if self.mode is Mode.NOMINAL else (RECOVERING,))
         self._note(before, self._reasons)
 
     def _note(self, before: Mode, reasons: tuple[str, ...]) -> None:

@@ -279,9 +279,9 @@ class Batcher:
         try:
             answers = self.engine(questions)
         except Exception as error:
-            answers = [_failed(error)] * len(questions)
+            answers = [as_failed(error)] * len(questions)
         else:
-            answers = [each if isinstance(each, (Answer, ValueError)) else _failed(each) for each in answers]
+            answers = [each if isinstance(each, (Answer, ValueError)) else as_failed(each) for each in answers]
         if any(isinstance(each, Answer) for each in answers):
             self.failures = 0
         elif failed := next((each for each in answers if isinstance(each, Failed)), None):
@@ -308,7 +308,7 @@ def _stopping() -> ConnectionError:
     return ConnectionError("the server is stopping")
 
 
-def _failed(error: Exception) -> Failed:
+def as_failed(error: Exception) -> Failed:
     why = str(error).partition("\n")[0][:200]  # devices tell whole pages
     return Failed(f"the policy failed ({type(error).__name__}: {why})")
 

@@ -22,10 +22,10 @@ from plait.memory.history import History
 from plait.nn.device import Precision
 from plait.policy import Policy
 from plait.safety.calibration import Calibration
-from plait.safety.envelope import Envelope, SafetyConfig
+from plait.safety.envelope import RECOVERING, Envelope, SafetyConfig
 from plait.safety.limits import HELD_BACK
 from plait.safety.modes import Mode
-from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, responsive
+from plait.serve.batching import CLOSE_S, Answer, Engine, Hung, Question, as_failed, responsive
 from plait.serve.keys import Keys, accepted, agree, observed, taken
 from plait.serve.metrics import Report, percentiles
 from plait.serve.watchdog import Watchdog, terminable
@@ -107,13 +107,15 @@ class _Plan:
     first: int = 0  # the step that the chunk begins with
     seen: float = -np.inf  # when its observation was made
     asked: _Asked | None = None
+    asking: float | None = None  # since when the policy, asked, has answered nothing
+    failure: str = ""  # what it has failed with instead of its last answer
     last: float = -np.inf  # the step at which was asked last
     left: list[float] = field(default_factory=list)  # when each action did
     late: list[float] = field(default_factory=list)
     infer: list[float] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)  # of the same predictions, in steps
     modes: list[str] = field(default_factory=list)
-    reasons: tuple[str, ...] = ()  # the last ones that there were
+    reasons: tuple[str, ...] = ()  # the last ones that there were, but for the one that it recovers
     starved: int = 0
 
     def at(self, tick: int) -> Float[np.ndarray, " a"] | None:
@@ -133,6 +135,9 @@ class _Plan:
                 weight = (i + 1) / (blend + 1)
                 chunk[now + i - first] = weight * chunk[now + i - first] + (1 - weight) * old
         self.chunk, self.first, self.seen = chunk, first, seen
+
+    def tell(self, *reasons: str) -> None:
+        self.reasons = tuple(dict.fromkeys(why for why in reasons if why not in ("", RECOVERING))) or self.reasons
 
     @property
     def achieved(self) -> float:
@@ -160,7 +165,9 @@ class ControlLoop:
     the chunk before; where that ends first, it holds.
 
     While it is in ``hold`` or ``stopped``, and when the watchdog has commanded a hold, the chunk is dropped, and so is
-    what is being predicted: the robot stands until there is an answer to a question that was asked later.
+    what is being predicted: the robot stands until there is an answer to a question that was asked later. A prediction
+    that fails drops the chunk too, and is asked for again: the robot stands until one succeeds.
+
     Before each ``act``, ``stamp`` is set to that of its action.
 
     Args:
@@ -227,9 +234,11 @@ class ControlLoop:
         ``loop.envelope.reset()`` ends a stop. Whatever ends the run, an error or Ctrl-C as well, the last thing that
         the robot is told is to hold, unless it has ``ended``. In the main thread, SIGTERM is as Ctrl-C, unless it has
         a handler already. It is told to hold too when ``observe`` or ``act`` does not return for as many steps as the
-        envelope's ``silent_after``, from the first ``act`` on. A prediction that hangs is not waited for.
+        envelope's ``silent_after``, from the first ``act`` on; when it has returned, the envelope holds for that
+        too. A prediction that hangs is not waited for, and one that fails does not end the run.
 
         Raises:
+            TypeError: ``observe`` returned no mapping.
             ValueError: the first observation does not fit the policy; the sentence says what differs.
             RuntimeError: the robot is stopped, and has no ``reset``.
             Hung: the first prediction takes longer than its chunk would last, and than 5 s.
@@ -298,14 +307,16 @@ class ControlLoop:
         for tick in range(ticks):
             message = self._told()
             seen, self._seen = observed(message, keys, self.policy.spec), (now := time.monotonic())
+            if tick:
+                self._tell_silence(plan, now)
             judged = self.envelope.judge(seen, now, taken(message, now, self.policy.spec))
             if judged.mode.stands or self._interrupted:
                 plan.drop()
                 self._interrupted = False
             if plan.asked and plan.asked.answer.done():
                 self._receive(plan, plan.asked, tick)
-            if plan.asked:
-                self.envelope.unanswered(now, now - plan.asked.seen, self.policy.horizon)
+            if plan.asking is not None:
+                self.envelope.unanswered(now, now - plan.asking, self.policy.horizon, plan.failure)
             if plan.asked is None and self.envelope.mode.asks and self._is_due(plan, tick):
                 self._ask(plan, judged.observation, tick, now)
             if tick == 0 and plan.asked:  # there is nothing to do meanwhile
@@ -326,20 +337,40 @@ class ControlLoop:
             due = max(due + 1 / self.rate, plan.left[-1])  # what is late is not made up in a rush
             time.sleep(max(0.0, due - time.monotonic()))
 
+    def _tell_silence(self, plan: _Plan, now: float) -> None:
+        """What the watchdog's thread may have seen, but the envelope is this one's. That the first prediction took long
+        is no silence of the robot.
+        """
+        if isinstance(self.robot, Simulated):
+            return
+        late = math.ceil((now - plan.left[-1]) * self.rate) - self.envelope.config.silent_after
+        for _ in range(min(late, self.envelope.config.hold_after)):  # once a tick until it holds, as a watchdog would
+            self.envelope.silent(now)
+            plan.tell(*self.envelope.reasons)
+
     def _is_due(self, plan: _Plan, tick: int) -> bool:
         if self.policy.memory is not None:
             return tick % self.execute == 0
         return tick >= plan.due(self.execute) or (plan.chunk is None and not self.envelope.mode.stands)
 
     def _ask(self, plan: _Plan, observation: Observation, tick: int, seen: float) -> None:
-        answer = self._thread.submit(self.engine, [Question(observation, plan.memory, tick == 0)])
+        answer = self._thread.submit(self.engine, [Question(observation, plan.memory, not plan.infer)])
+        plan.asking = seen if plan.asking is None else plan.asking
         plan.asked, plan.last = _Asked(answer, tick, seen, self.envelope.present, self.envelope.mode.stands), tick
 
     def _receive(self, plan: _Plan, asked: _Asked, tick: int) -> None:
-        plan.asked, answer = None, asked.answer.result()[0]
-        if isinstance(answer, Exception):
+        plan.asked = None
+        try:
+            answer = asked.answer.result()[0]
+        except Exception as error:
+            answer = error
+        if isinstance(answer, ValueError) and asked.tick == 0:  # it does not fit
             raise answer
-        plan.memory = answer.memory
+        if isinstance(answer, Exception):
+            plan.failure = str(as_failed(answer))
+            plan.drop()
+            return
+        plan.memory, plan.asking, plan.failure = answer.memory, None, ""
         plan.infer.append(answer.infer_ms)
         plan.delays.append(max(tick - asked.tick, math.ceil(answer.infer_ms * self.rate / 1e3)))
         self.envelope.notice(answer.features, asked.present)
@@ -357,9 +388,12 @@ class ControlLoop:
         allowed = self.envelope.limit(wanted, now, age)
         held = any(self.envelope.counts.get(why) != before.get(why) for why in HELD_BACK)
         plan.modes.append(str(Mode.HOLD if held else self.envelope.mode))
-        plan.reasons = self.envelope.reasons or plan.reasons
+        plan.tell(plan.failure, *self.envelope.reasons)
         return allowed, self._seen if action is None or held or self.envelope.mode.stands else plan.seen
 
     def _told(self) -> Mapping[str, Any]:
         message = self.robot.observe()
+        if not isinstance(message, Mapping):
+            kind = type(message).__name__
+            raise TypeError(f"observe() returned {kind}; expected a mapping of names to arrays")
         return {**message, "prompt": self.instruction} if self.instruction else message
