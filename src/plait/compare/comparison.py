@@ -66,7 +66,7 @@ def compare(
     new = [cell for cell in cells if cell not in known]
     bench.rehearse(new)
     for count in sorted({min(demonstrations), max(demonstrations)}):  # the fewest first: what is too few is soon told
-        record(setup.env, folder / "dataset", count, setup.env_args, processors() if workers is None else workers)
+        record(setup.env, folder / "dataset", count, setup.env_args, workers or processors())
         bench = Bench(folder, setup, device, workers)
         bench.check(cell for cell in new if cell.demonstrations <= count)
     tried = _found(bench, tries, jobs)
